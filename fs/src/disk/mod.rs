@@ -1,0 +1,13 @@
+//! Small durable-disk tools with no meaning of their own.
+//!
+//! **Invariant:** every error that leaves this module names the action and the path.
+
+pub mod atomic;
+pub mod digest;
+mod error;
+pub mod identity;
+pub mod lock;
+pub mod mapped;
+pub mod range;
+
+pub use error::{Context, DiskError};

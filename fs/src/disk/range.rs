@@ -1,0 +1,140 @@
+//! A run of bytes inside an open file, read by position.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+/// Bytes `[offset, offset + length)` of an open file. Cloning shares the descriptor.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    file: Arc<File>,
+    offset: u64,
+    length: u64,
+}
+
+impl FileRange {
+    /// Returns the range, or `None` when its end does not fit in 63 bits.
+    #[must_use]
+    pub fn new(file: Arc<File>, offset: u64, length: u64) -> Option<Self> {
+        let end = offset.checked_add(length)?;
+        i64::try_from(end).ok()?;
+        Some(Self { file, offset, length })
+    }
+
+    /// Returns the range's length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Tells whether the range holds no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Returns where the range starts in its file, in bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns the file that holds the range.
+    #[must_use]
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Reads at `position` within the range; 0 at its end. A short count is not an error.
+    ///
+    /// # Errors
+    /// Passes on what `pread(2)` reports.
+    pub fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.length.saturating_sub(position);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        platform::read_at(&self.file, self.offset + position, &mut buffer[..wanted])
+    }
+
+    /// Fills the whole buffer from `position`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the range or the file ends first, else what `pread(2)` reports.
+    pub fn read_exact_at(&self, mut position: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(position, buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    buffer = &mut buffer[count..];
+                    position += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the part `[position, position + length)` of this range, or `None` when it reaches outside.
+    #[must_use]
+    pub fn part(&self, position: u64, length: u64) -> Option<Self> {
+        (position.checked_add(length)? <= self.length).then(|| Self {
+            file: Arc::clone(&self.file),
+            offset: self.offset + position,
+            length,
+        })
+    }
+
+    /// Returns a reader that starts at `position`.
+    #[must_use]
+    pub fn reader(&self, position: u64) -> RangeReader {
+        RangeReader { range: self.clone(), position }
+    }
+}
+
+/// Sequential reader over a [`FileRange`]; it never moves the file's own cursor.
+#[derive(Debug)]
+pub struct RangeReader {
+    range: FileRange,
+    position: u64,
+}
+
+impl RangeReader {
+    /// Returns how far the reader has come, in bytes from the start of the range.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Read for RangeReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.range.read_at(self.position, buffer)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        file.read_at(buffer, offset)
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use std::fs::File;
+    use std::io;
+    use std::os::windows::fs::FileExt;
+
+    pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        file.seek_read(buffer, offset)
+    }
+}

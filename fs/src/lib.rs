@@ -1,0 +1,11 @@
+//! Package bytes in, file operations out.
+//!
+//! Data flows one way, and a module uses only those before it in this list:
+//!
+//! `node` → `disk` → `package` → `slot` → `store` → `layer` → `overlay` → `volume` → `driver`
+//!
+//! **Invariant:** nothing here decides anything: no lifecycle, trust or retention rule lives in this crate, it
+//! reads no environment variable and prints nothing. `slotfs-policy` decides, the `slotfs` crate carries out.
+
+pub mod disk;
+pub mod node;

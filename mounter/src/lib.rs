@@ -1,0 +1,1 @@
+//! The session, registry and command layer of slotfs.
