@@ -1,1 +1,11 @@
-//! The session, registry and command layer of slotfs.
+//! slotfs: mounts the slots of a package at its work environment instead of extracting them.
+//!
+//! The library carries out what `slotfs-policy` decides with the mechanism of `slotfs-fs`. A module uses only
+//! those before it in this list:
+//!
+//! `settings` → `host` → `workenv` → `plan` → `launch` → `extract` → `session` → `cli`
+//!
+//! **Invariant:** only `cli` prints, only `settings` reads the environment, and only `plan` knows the words of
+//! both `slotfs-fs` and `slotfs-policy`.
+
+pub mod cli;

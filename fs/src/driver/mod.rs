@@ -1,0 +1,1 @@
+//! Translation between the kernel's FUSE requests and a volume, nothing else.

@@ -1,0 +1,96 @@
+//! A read-only tree: one slot, a directory of the host, or memory.
+//!
+//! **Invariant:** a layer never changes what it has once answered, except that a layer that is still being
+//! indexed may replace an entry by a later one of the same name; see [`Layer::is_settled`].
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::disk::DiskError;
+use crate::node::{Attributes, Kind};
+
+/// A node of one layer. The same content gives the same numbers in every process and at every mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerNode(pub u32);
+
+/// Called for one directory entry: name, node, kind.
+pub type Visit<'a> = dyn FnMut(&[u8], LayerNode, Kind) -> ControlFlow<()> + 'a;
+
+/// Why a layer could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The stored bytes do not decode, or are not those that were verified. The reader gets EIO.
+    #[error("`{path}` in slot `{slot}` is damaged: {reason}")]
+    Corrupt {
+        /// The slot's id.
+        slot: String,
+        /// Path inside the slot.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host refused a file operation.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// A read-only tree of nodes.
+pub trait Layer: Send + Sync + Debug {
+    /// Returns the root: a directory, or the one file of a file slot.
+    fn root(&self) -> LayerNode;
+
+    /// Finds `name` in `directory`. While the layer is being indexed this waits until the pass has met the
+    /// name or has ended.
+    ///
+    /// # Errors
+    /// The pass failed before it could answer.
+    fn lookup(&self, directory: LayerNode, name: &[u8]) -> Result<Option<LayerNode>, LayerError>;
+
+    /// Returns the attributes of `node`.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn attributes(&self, node: LayerNode) -> Result<Attributes, LayerError>;
+
+    /// Visits the entries of `directory` whose name is greater than `after`, in byte order, without `.` and
+    /// `..`, until told to stop. Waits until the layer is settled.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn read_directory(
+        &self,
+        directory: LayerNode,
+        after: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LayerError>;
+
+    /// Returns the target of the symbolic link `node`.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn read_link(&self, node: LayerNode) -> Result<Vec<u8>, LayerError>;
+
+    /// Returns the extended attributes of `node`, sorted by name.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn extended_attributes(&self, node: LayerNode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError>;
+
+    /// Reads file content at `offset`: fills `buffer` unless the file ends first; 0 at the end.
+    ///
+    /// # Errors
+    /// [`LayerError::Corrupt`] when the bytes do not decode or verify; never hands out such bytes.
+    fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError>;
+
+    /// Returns a host file that holds exactly the content of `node`, if there is one at this moment.
+    ///
+    /// # Errors
+    /// The host refused.
+    fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError>;
+
+    /// Tells whether names and attributes are final, so that the kernel may keep them for ever. A host
+    /// directory is never settled.
+    fn is_settled(&self) -> bool;
+}

@@ -1,0 +1,3 @@
+//! The command line: parse, call the library, print. Nothing here decides or touches a mount itself.
+
+pub mod failure;
