@@ -9,3 +9,6 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod host;
+#[cfg(unix)]
+pub mod session;
