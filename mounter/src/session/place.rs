@@ -8,6 +8,7 @@
 //! | `serving.lock` | exclusive for the life of the serving process: whoever gets it knows that there is none |
 //! | `leases.lock` | shared by every user of the mount; exclusive for the server that takes the mount away |
 //! | `session.json` | what is being served; there while it is, and after a crash |
+//! | `keep` | there when the mount is to stay although nobody holds a lease |
 //! | `server.log` | what the serving process has to say |
 //! | `upper/`, `work/` | what was written |
 //!
@@ -16,8 +17,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::lock::{FileLock, Mode};
+use slotfs_fs::disk::{Context, DiskError};
 
 /// The folder of one session's own files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,35 @@ impl Place {
     #[must_use]
     pub fn record(&self) -> PathBuf {
         self.folder.join("session.json")
+    }
+
+    /// Asks the mount to stay although nobody holds a lease, until it is unmounted.
+    ///
+    /// # Errors
+    /// The mark cannot be made.
+    pub fn keep(&self) -> Result<(), DiskError> {
+        let path = self.keep_path();
+        std::fs::write(&path, b"").context("write", &path)
+    }
+
+    /// Tells whether the mount is to stay although nobody holds a lease.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.keep_path().exists()
+    }
+
+    /// Lets the mount go with its last lease again.
+    ///
+    /// # Errors
+    /// The mark is there and cannot be removed.
+    pub fn keep_no_longer(&self) -> Result<(), DiskError> {
+        let path = self.keep_path();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DiskError::new("remove", path, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Returns where the serving process writes its log.
@@ -157,6 +187,10 @@ impl Place {
         FileLock::wait(&self.leases_path(), Mode::Exclusive)
     }
 
+    fn keep_path(&self) -> PathBuf {
+        self.folder.join("keep")
+    }
+
     fn start_path(&self) -> PathBuf {
         self.folder.join("start.lock")
     }
@@ -187,7 +221,7 @@ impl StartLock {
 
 /// Keeps a mount alive as long as it is held; a killed holder lets go of it.
 #[derive(Debug)]
-pub struct Lease(#[expect(dead_code, reason = "held, never read")] FileLock);
+pub struct Lease(pub(super) FileLock);
 
 #[cfg(test)]
 mod tests {

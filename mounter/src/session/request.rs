@@ -113,8 +113,6 @@ pub struct ServeRequest {
     pub slots: Vec<ServedSlot>,
     /// Where writes go; `None` makes the mount read-only.
     pub spill: Option<Spill>,
-    /// Whether the mount stays when nobody holds a lease, until it is unmounted.
-    pub keep: bool,
     /// How to mount.
     pub mount: MountWishes,
     /// Decompression limits.
@@ -230,7 +228,6 @@ pub(crate) mod tests {
                 prefetch: true,
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
-            keep: false,
             mount: MountWishes { allow_other: false, passthrough: true, threads: 4 },
             limits: DecodeLimits { slot_bytes: 1 << 40, slot_nodes: 1 << 20 },
         }
