@@ -9,3 +9,7 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod host;
+pub mod launch;
+pub mod settings;
+pub mod workenv;
