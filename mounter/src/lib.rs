@@ -10,5 +10,8 @@
 
 pub mod cli;
 pub mod host;
+pub mod launch;
 #[cfg(unix)]
 pub mod session;
+pub mod settings;
+pub mod workenv;
