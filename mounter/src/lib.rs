@@ -9,3 +9,4 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod extract;
