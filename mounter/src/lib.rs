@@ -9,6 +9,7 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod extract;
 pub mod host;
 pub mod launch;
 #[cfg(unix)]
