@@ -10,3 +10,7 @@
 
 pub mod cli;
 pub mod extract;
+pub mod host;
+pub mod launch;
+pub mod settings;
+pub mod workenv;
