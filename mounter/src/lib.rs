@@ -9,3 +9,8 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod extract;
+pub mod host;
+pub mod launch;
+pub mod settings;
+pub mod workenv;

@@ -1,0 +1,4 @@
+//! The only door to the operating system for what differs between systems.
+
+pub mod files;
+pub mod program;
