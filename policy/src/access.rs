@@ -139,7 +139,6 @@ fn list(names: &[String]) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::Access::{ReadOnly, ReadWrite};
     use super::*;

@@ -197,7 +197,6 @@ pub fn accepts(platforms: &[String], machine: &Platform) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
 use super::{complete, man};
+use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
 pub const STYLES: Styles = Styles::styled()
@@ -23,8 +24,10 @@ pub const STYLES: Styles = Styles::styled()
 #[derive(Debug, clap::Parser)]
 #[command(name = "slotfs", version, subcommand_required = true, arg_required_else_help = true)]
 pub struct CommandLine {
+    /// What goes with every command.
     #[command(flatten)]
     pub global: GlobalArguments,
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -36,6 +39,9 @@ pub struct GlobalArguments {
     /// Where work environments are [default: $FLAVOR_CACHE, else where package launchers put them]
     #[arg(long, global = true, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Configuration file [default: $SLOTFS_CONFIG, else slotfs/config.json in the user's configuration directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or `module=level` pairs [default: $SLOTFS_LOG, else warn]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
@@ -47,12 +53,49 @@ pub struct GlobalArguments {
     pub quiet: bool,
 }
 
-/// What slotfs can do.
+/// How a package is judged and how much of it is accepted; for every command that opens one.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PackageArguments {
+    /// How strictly to take the package's signature: strict, standard, relaxed, minimal, none [default:
+    /// $FLAVOR_VALIDATION, else strict]. Slots are always compared with the digests in the metadata
+    #[arg(long, value_name = "LEVEL")]
+    pub verify: Option<Validation>,
+    /// Refuse a slot that decodes to more than this, such as `64GiB`
+    #[arg(long, value_name = "SIZE")]
+    pub max_decoded: Option<Size>,
+    /// Refuse a slot with more files, directories and links than this
+    #[arg(long, value_name = "COUNT")]
+    pub max_entries: Option<u64>,
+}
+
+impl PackageArguments {
+    /// Adds what was said to `overrides`.
+    pub fn apply(&self, overrides: &mut Overrides) {
+        overrides.verify = self.verify;
+        overrides.max_decoded = self.max_decoded;
+        overrides.max_entries = self.max_entries;
+    }
+}
+
+/// What slotfs can do. Each command's help is the documentation of its `Arguments`.
 #[derive(Debug, clap::Subcommand)]
+#[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
     #[command(name = "__reference", hide = true)]
     Reference,
+}
+
+impl Command {
+    /// Returns what the command's own flags say about settings.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        let overrides = Overrides::default();
+        match self {
+            Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+        }
+        overrides
+    }
 }

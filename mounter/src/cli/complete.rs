@@ -15,6 +15,10 @@ pub struct Arguments {
     shell: clap_complete::Shell,
 }
 
+/// Carries the command out.
+///
+/// # Errors
+/// What could not be written.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::command(ColorWish::Never), "slotfs", &mut script);

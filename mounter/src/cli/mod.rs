@@ -22,6 +22,8 @@ use context::Context;
 use failure::{Failure, FailureKind};
 use output::{ColorWish, Output};
 
+use crate::settings::{Environment, variables};
+
 /// Runs slotfs with the arguments of a process, its name first, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -40,22 +42,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let context = match Context::new(&line.global) {
-        Ok(context) => context,
-        Err(failure) => return report(Output::new(line.global.color, false, line.global.quiet), &failure),
-    };
-    match dispatch(&line.command, &context) {
+    let environment = Environment::of_process();
+    let no_color = environment.filled(variables::NO_COLOR).is_some();
+    let plain = Output::new(line.global.color, no_color, line.global.quiet);
+    let outcome = Context::new(environment, &line.global, line.command.overrides())
+        .and_then(|context| dispatch(&line.command, &context));
+    match outcome {
         Ok(code) => code.into(),
-        Err(failure) => report(context.output, &failure),
+        Err(failure) => {
+            plain.failure(&failure);
+            failure.kind.exit_code().into()
+        }
     }
 }
 
-fn report(output: Output, failure: &Failure) -> ExitCode {
-    output.failure(failure);
-    failure.kind.exit_code().into()
-}
-
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
+    context::start_log(&context.settings.log, context.output)?;
     match command {
         Command::Completions(arguments) => complete::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
@@ -70,7 +72,7 @@ fn command(color: ColorWish) -> clap::Command {
         ColorWish::Always => ColorChoice::Always,
         ColorWish::Never => ColorChoice::Never,
     };
-    CommandLine::command().color(color).styles(arguments::STYLES).after_long_help(exit_codes())
+    CommandLine::command().color(color).styles(arguments::STYLES).after_long_help(after_help())
 }
 
 /// Finds `--color` before parsing, because help is printed while parsing.
@@ -86,9 +88,13 @@ fn color_wish(arguments: &[OsString]) -> ColorWish {
     }
 }
 
-/// Returns the exit codes as a paragraph of help.
-fn exit_codes() -> String {
-    let mut text = String::from("Exit codes:\n    0  success (`slotfs run`: the program's own code)\n");
+/// Returns what follows the options in `--help`: variables and exit codes.
+fn after_help() -> String {
+    let mut text = String::from("Environment:\n");
+    for variable in variables::ALL {
+        text.push_str(&format!("  {:<25}  {}\n", variable.name, variable.meaning));
+    }
+    text.push_str("\nExit codes:\n    0  success\n");
     for kind in FailureKind::ALL {
         text.push_str(&format!("  {:>3}  {}\n", kind.exit_code(), kind.meaning()));
     }

@@ -87,6 +87,12 @@ impl Output {
         self.interactive
     }
 
+    /// Tells whether standard error takes colours.
+    #[must_use]
+    pub fn talk_has_colors(&self) -> bool {
+        self.talk_colors
+    }
+
     /// Writes data to standard output. A reader that has gone away is no error.
     ///
     /// # Errors

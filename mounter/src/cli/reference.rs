@@ -7,23 +7,26 @@ use clap::builder::StyledStr;
 use super::context::Context;
 use super::failure::{Failure, FailureKind};
 use super::output::ColorWish;
+use crate::settings::variables;
 
+/// Carries the command out.
+///
+/// # Errors
+/// What could not be written.
 pub fn run(context: &Context) -> Result<u8, Failure> {
     context.output.data(&markdown())?;
     Ok(0)
 }
 
 fn markdown() -> String {
-    let mut root = super::command(ColorWish::Never);
+    let mut root = super::command(ColorWish::Never).disable_help_subcommand(true);
     root.build();
     let mut text = String::from(
         "# Commands\n\n<!-- Made by `cargo run -p slotfs -- __reference > docs/commands.md`; a test compares. -->\n\n",
     );
     let _ = writeln!(text, "{}\n", about(&root));
-    let commands: Vec<&clap::Command> = root
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
-        .collect();
+    let commands: Vec<&clap::Command> =
+        root.get_subcommands().filter(|command| !command.is_hide_set()).collect();
     text.push_str("| command | |\n|---|---|\n");
     for command in &commands {
         let name = command.get_name();
@@ -35,6 +38,7 @@ fn markdown() -> String {
     for command in commands {
         section(&mut text, command);
     }
+    environment(&mut text);
     exit_codes(&mut text);
     text
 }
@@ -97,6 +101,13 @@ fn choices(argument: &clap::Arg) -> String {
         })
         .collect();
     if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
+}
+
+fn environment(text: &mut String) {
+    text.push_str("\n## Environment\n\n| variable | meaning |\n|---|---|\n");
+    for variable in variables::ALL {
+        let _ = writeln!(text, "| `{}` | {} |", variable.name, variable.meaning);
+    }
 }
 
 fn exit_codes(text: &mut String) {

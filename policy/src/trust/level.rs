@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How strictly a package is checked: `FLAVOR_VALIDATION`, `--validation`.
+/// How strictly a package is checked: `FLAVOR_VALIDATION`, `--verify`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Everything must be right.

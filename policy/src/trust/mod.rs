@@ -98,7 +98,7 @@ impl Finding {
 fn evidence(facts: &Facts<'_>, level: Level) -> Vec<Finding> {
     let damaged = |damage: &Damage| {
         let hint = match damage {
-            Damage::PackageSize => "get the package again, or pass `--validation standard`",
+            Damage::PackageSize => "get the package again, or pass `--verify standard`",
             Damage::IndexChecksum
             | Damage::MetadataChecksum
             | Damage::KeyFingerprint
@@ -114,12 +114,10 @@ fn evidence(facts: &Facts<'_>, level: Level) -> Vec<Finding> {
     let (reason, hint) = match facts.signature {
         Signature::Invalid => (
             "its signature is wrong",
-            "its metadata was changed after it was signed: get it again, or pass `--validation relaxed` if you \
+            "its metadata was changed after it was signed: get it again, or pass `--verify relaxed` if you \
              trust it all the same",
         ),
-        Signature::Absent => {
-            ("it is not signed", "pass `--validation standard` if you trust it all the same")
-        }
+        Signature::Absent => ("it is not signed", "pass `--verify standard` if you trust it all the same"),
         Signature::Valid | Signature::NotApplicable => ("", ""),
     };
     let mut findings: Vec<Finding> = facts.damages.iter().map(damaged).collect();
@@ -214,5 +212,4 @@ fn shortened(fingerprint: &str) -> &str {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests;
