@@ -41,6 +41,16 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// Tells whether this process acts as the system's administrator (root on Unix; elsewhere nobody knows, so no).
+#[must_use]
+pub fn is_administrator() -> bool {
+    #[cfg(unix)]
+    let administrator = rustix::process::geteuid().is_root();
+    #[cfg(not(unix))]
+    let administrator = false;
+    administrator
+}
+
 /// Tells whether the path is a regular file that somebody may execute (any file outside Unix).
 #[must_use]
 pub fn is_executable_file(path: &Path) -> bool {
