@@ -1,3 +1,5 @@
 //! Test harness.
 
+#[cfg(unix)]
+pub mod mounted;
 pub mod package;

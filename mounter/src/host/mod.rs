@@ -1,4 +1,9 @@
 //! The only door to the operating system for what differs between systems.
 
 pub mod files;
+pub mod health;
+pub mod mount_table;
 pub mod program;
+#[cfg(unix)]
+pub mod unmount;
+pub mod users;
