@@ -2,4 +2,6 @@
 
 #[cfg(unix)]
 pub mod command;
+#[cfg(unix)]
+pub mod mounted;
 pub mod package;

@@ -83,6 +83,10 @@ mod platform {
         }
     }
 
+    fn is_about_the_path(code: i32) -> bool {
+        matches!(code, libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP | libc::ENAMETOOLONG)
+    }
+
     fn wait(child: Pid, limit: Duration) -> io::Result<Health> {
         let end = Instant::now() + limit;
         let mut pause = Duration::from_micros(50);
@@ -90,7 +94,11 @@ mod platform {
             match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, ANSWERED)) => return Ok(Health::Alive),
                 Ok(WaitStatus::Exited(_, libc::ENOTCONN)) => return Ok(Health::Dead),
-                Ok(WaitStatus::Exited(_, code)) => return Err(io::Error::from_raw_os_error(code)),
+                Ok(WaitStatus::Exited(_, code)) if is_about_the_path(code) => {
+                    return Err(io::Error::from_raw_os_error(code));
+                }
+                // Whoever answers with an error of its own is alive.
+                Ok(WaitStatus::Exited(..)) => return Ok(Health::Alive),
                 Ok(WaitStatus::StillAlive) if Instant::now() < end => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
