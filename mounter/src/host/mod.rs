@@ -1,4 +1,5 @@
 //! The only door to the operating system for what differs between systems.
 
 pub mod files;
+pub mod plain;
 pub mod program;
