@@ -1,1 +1,5 @@
 //! Test harness.
+
+#[cfg(unix)]
+pub mod command;
+pub mod package;

@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod digest;
 mod error;
 pub mod identity;
+pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;

@@ -2,4 +2,8 @@
 
 pub mod files;
 pub mod plain;
+#[cfg(unix)]
+pub mod process;
 pub mod program;
+#[cfg(unix)]
+pub mod signals;

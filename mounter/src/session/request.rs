@@ -1,0 +1,255 @@
+//! What the serving process is asked to do, and what it answers. Plain data.
+//!
+//! **Invariant:** a request holds every decision; the serving process decides nothing, reads no setting and no
+//! environment variable. The session record keeps the request, so that a later command can finish what a killed
+//! server could not.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use slotfs_fs::disk::identity::FileIdentity;
+
+use super::wire::{self, path};
+
+/// The version of the request and of the session record; another one is not understood.
+pub const VERSION: u32 = 1;
+
+/// What the mounted tree is for; it decides which slots are in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// The slots that setup commands see, some of which the program does not.
+    Setup,
+    /// The slots that the program sees.
+    Run,
+}
+
+/// One slot as it is to be served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServedSlot {
+    /// Its position in the package.
+    pub position: u32,
+    /// Its id, to name it in logs and to be sure that the package is the one that was planned for.
+    pub id: String,
+    /// Whether the overlay may change it.
+    pub writable: bool,
+    /// Whether what is written over it goes when the mount ends.
+    pub drop_writes: bool,
+    /// Whether its decoded content may stay in the shared store.
+    pub keep_in_store: bool,
+    /// Whether its content is fetched before anything asks for it.
+    pub prefetch: bool,
+}
+
+/// Where what is written goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spill {
+    /// The upper directory.
+    #[serde(with = "path")]
+    pub upper: PathBuf,
+    /// Its work directory, on the same file system.
+    #[serde(with = "path")]
+    pub work: PathBuf,
+}
+
+/// How the kernel is asked to mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountWishes {
+    /// Whether other users may enter.
+    pub allow_other: bool,
+    /// Whether files may be handed to the kernel directly.
+    pub passthrough: bool,
+    /// Threads that answer the kernel.
+    pub threads: usize,
+}
+
+/// How much decoding may produce before it counts as a bomb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeLimits {
+    /// Decoded bytes of one slot.
+    pub slot_bytes: u64,
+    /// Nodes of one slot.
+    pub slot_nodes: u32,
+}
+
+/// What one serving process serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeRequest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Name of the work environment, for logs.
+    pub workenv: String,
+    /// The package, absolute.
+    #[serde(with = "path")]
+    pub package: PathBuf,
+    /// Which state of the file was verified; any other is refused. `None` for a directory, which is never settled.
+    pub identity: Option<FileIdentity>,
+    /// What tells this package's content from every other's.
+    pub content: String,
+    /// The folder of this session's own files.
+    #[serde(with = "path")]
+    pub place: PathBuf,
+    /// What all work environments share.
+    #[serde(with = "path")]
+    pub shared: PathBuf,
+    /// Where to mount.
+    #[serde(with = "path")]
+    pub mountpoint: PathBuf,
+    /// Whether the mountpoint was made for this mount and goes with it.
+    pub mountpoint_made: bool,
+    /// Files that are only true while the mount is there, and go with it.
+    #[serde(with = "paths")]
+    pub passing_files: Vec<PathBuf>,
+    /// What the tree is for.
+    pub purpose: Purpose,
+    /// Whether the same tree serves setup and program.
+    pub serves_both: bool,
+    /// The slots to serve, bottom first.
+    pub slots: Vec<ServedSlot>,
+    /// Where writes go; `None` makes the mount read-only.
+    pub spill: Option<Spill>,
+    /// How to mount.
+    pub mount: MountWishes,
+    /// Decompression limits.
+    pub limits: DecodeLimits,
+}
+
+/// The kind of a failure, as it crosses the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCause {
+    /// The package cannot be read as one.
+    Format,
+    /// The package is not the one that was verified.
+    Verification,
+    /// The kernel refused the mount.
+    Mount,
+    /// This machine has no usable FUSE.
+    Unavailable,
+    /// The disk refused.
+    Disk,
+    /// Another server has this work environment.
+    Busy,
+}
+
+/// What the serving process answers, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ServeReply {
+    /// The mount answers.
+    Ready {
+        /// The serving process.
+        pid: i32,
+    },
+    /// There is no mount and there will be none.
+    Failed {
+        /// What kind of failure.
+        cause: FailureCause,
+        /// What failed, on which path, and why.
+        message: String,
+        /// What to do next.
+        hints: Vec<String>,
+    },
+}
+
+mod paths {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::path;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct One(#[serde(with = "path")] PathBuf);
+
+    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(paths.iter().map(|path| One(path.clone())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+        Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|One(path)| path).collect())
+    }
+}
+
+impl ServeRequest {
+    /// Reads a request from the caller's pipe.
+    ///
+    /// # Errors
+    /// It does not arrive whole, or is of another version of slotfs.
+    pub fn receive(pipe: &mut impl std::io::Read) -> Result<Self, wire::WireError> {
+        let request: Self = wire::receive(pipe, "caller")?;
+        if request.version == VERSION {
+            return Ok(request);
+        }
+        let reason = format!("it has version {}, this program knows {VERSION}", request.version);
+        Err(wire::WireError::Garbled { from: "caller", reason })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    /// A request with something in every field.
+    pub(crate) fn sample() -> ServeRequest {
+        ServeRequest {
+            version: VERSION,
+            workenv: "app".into(),
+            package: "/srv/app.psp".into(),
+            identity: Some(FileIdentity {
+                device: 1,
+                inode: u64::MAX,
+                size: 3,
+                modified: 1_700_000_000_123_456_789,
+                changed: -5,
+            }),
+            content: "ab12".into(),
+            place: "/cache/.app.pspf/slotfs".into(),
+            shared: "/cache/.slotfs".into(),
+            mountpoint: PathBuf::from(OsString::from_vec(b"/cache/\xff".to_vec())),
+            mountpoint_made: true,
+            passing_files: vec!["/cache/.app.pspf/instance/package.checksum".into()],
+            purpose: Purpose::Setup,
+            serves_both: false,
+            slots: vec![ServedSlot {
+                position: 0,
+                id: "python".into(),
+                writable: true,
+                drop_writes: false,
+                keep_in_store: true,
+                prefetch: true,
+            }],
+            spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
+            mount: MountWishes { allow_other: false, passthrough: true, threads: 4 },
+            limits: DecodeLimits { slot_bytes: 1 << 40, slot_nodes: 1 << 20 },
+        }
+    }
+
+    #[test]
+    fn a_request_arrives_as_sent_and_every_cut_of_it_is_refused() {
+        let request = sample();
+        let mut pipe = Vec::new();
+        wire::send(&mut pipe, "server", &request).unwrap();
+        assert_eq!(ServeRequest::receive(&mut &pipe[..]).unwrap(), request);
+        for length in 0..pipe.len() {
+            assert!(ServeRequest::receive(&mut &pipe[..length]).is_err(), "{length} bytes were understood");
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let request = ServeRequest { version: VERSION + 1, ..sample() };
+        let mut pipe = Vec::new();
+        wire::send(&mut pipe, "server", &request).unwrap();
+        let error = ServeRequest::receive(&mut &pipe[..]).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+    }
+}
