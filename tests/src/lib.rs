@@ -1,3 +1,4 @@
 //! Test harness.
 
+pub mod fixtures;
 pub mod package;
