@@ -2,4 +2,5 @@
 
 #[cfg(unix)]
 pub mod command;
+pub mod fixtures;
 pub mod package;
