@@ -190,7 +190,8 @@ impl Metadata {
     /// The text is not JSON, is larger or deeper than `limits` allow, or a field has the wrong type; says where.
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, Fault> {
         check_shape(json, limits)?;
-        serde_json::from_slice(json).map_err(|error| invalid(&error.to_string()).into())
+        let text = std::str::from_utf8(json).map_err(|error| invalid(&error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| invalid(&error.to_string()).into())
     }
 }
 

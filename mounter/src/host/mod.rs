@@ -3,6 +3,7 @@
 pub mod files;
 pub mod health;
 pub mod mount_table;
+pub mod plain;
 #[cfg(unix)]
 pub mod process;
 pub mod program;

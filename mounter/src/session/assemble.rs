@@ -68,7 +68,8 @@ pub(super) fn assemble(request: &ServeRequest) -> Result<Volume, AssembleError> 
     }
     let mut layers: Vec<PlacedLayer> = Vec::with_capacity(request.slots.len());
     for wanted in &request.slots {
-        let slot = package.slots().iter().find(|slot| slot.position == wanted.position && slot.id == wanted.id);
+        let slot =
+            package.slots().iter().find(|slot| slot.position == wanted.position && slot.id == wanted.id);
         let _slot = slot.ok_or_else(|| AssembleError::NoSuchSlot {
             path: request.package.clone(),
             slot: wanted.id.clone(),

@@ -58,9 +58,9 @@ impl Session {
             return Ok(Ended::Stays);
         }
         let gone = match self.server {
-            Some(server) => server
-                .wait(limit)
-                .map_err(|source| SessionError::Wait { pid: server.number(), source })?,
+            Some(server) => {
+                server.wait(limit).map_err(|source| SessionError::Wait { pid: server.number(), source })?
+            }
             None => self.place.wait_until_unserved(limit)?,
         };
         Ok(if gone { Ended::Gone } else { Ended::Busy })

@@ -179,7 +179,6 @@ impl Place {
     fn keep_path(&self) -> PathBuf {
         self.workenv.own_directory().join("keep")
     }
-
 }
 
 /// The right to start, join, set up or clear a session.

@@ -122,11 +122,7 @@ pub fn serve(
         }
         Err(error) => {
             tracing::error!("{error}");
-            tell(ServeReply::Failed {
-                cause: error.cause(),
-                message: error.to_string(),
-                hints: Vec::new(),
-            });
+            tell(ServeReply::Failed { cause: error.cause(), message: error.to_string(), hints: Vec::new() });
             Err(error)
         }
     }
@@ -177,8 +173,7 @@ impl Serving {
         let (sender, events) = mpsc::channel();
         report_signals(signals, sender.clone());
         let served = report_end(self.served, sender.clone());
-        let leaving =
-            drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
+        let leaving = drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
         // The kernel has let go; the threads that answered it end by themselves.
         if let Some(served) = served
             && served.join().is_err()
