@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{self, Progress, Verification};
-use slotfs_fs::package::{Limits, Package, PackageError};
+use slotfs_fs::package::{Limits, Package, PackageError, PackageKind};
 use slotfs_policy::trust::{Level, OperatorPolicy, Verdict};
 
 use super::policies::{self, PolicyError};
@@ -58,6 +59,12 @@ pub struct Examined {
 }
 
 impl Examined {
+    /// Returns which file was hashed; `None` for a directory, which may change at any time.
+    #[must_use]
+    pub fn identity(&self) -> Option<FileIdentity> {
+        (self.package.kind() != PackageKind::Directory).then(|| self.package.identity())
+    }
+
     /// Returns what the user should be told about the package, a sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -14,5 +14,5 @@ pub use examine::{ExamineError, Examined, examine};
 pub use facts::facts;
 pub use keys::KeyStores;
 pub use policies::{PolicyError, operator_policy};
-pub use slots::{SlotPlan, Wishes, machine, slots};
+pub use slots::{SlotPlan, Wishes, kept_on_upgrade, machine, slots};
 pub use trust::{Circumstances, Judgement, judge};
