@@ -7,3 +7,4 @@ pub mod process;
 pub mod program;
 #[cfg(unix)]
 pub mod signals;
+pub mod user;

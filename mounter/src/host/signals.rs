@@ -132,11 +132,8 @@ mod platform {
             let signal = Signal::try_from(info.ssi_signo.cast_signed())?;
             // Codes above 0 are the kernel's own (sigaction(2), `si_code`); `SI_USER` is 0, `SI_QUEUE` and
             // `SI_TKILL` are below.
-            let origin = if info.ssi_code > 0 {
-                Origin::Kernel
-            } else {
-                Origin::Process(info.ssi_pid.cast_signed())
-            };
+            let origin =
+                if info.ssi_code > 0 { Origin::Kernel } else { Origin::Process(info.ssi_pid.cast_signed()) };
             Ok(Some(Arrival { signal, origin }))
         }
     }

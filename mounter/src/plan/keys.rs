@@ -26,7 +26,9 @@ impl KeyStores {
         for folder in folders {
             let entries = match std::fs::read_dir(folder) {
                 Ok(entries) => entries,
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(error) => {
                     stores.problems.push((folder.clone(), error.to_string()));
                     continue;

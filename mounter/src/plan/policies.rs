@@ -51,7 +51,9 @@ pub fn operator_policy(files: &[PathBuf]) -> Result<OperatorPolicy, PolicyError>
 fn read(path: &Path) -> Result<Option<OperatorPolicy>, PolicyError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(DiskError::new("read the policy file", path, error).into()),
     };
     let wrong = |reason: String| PolicyError::File { path: path.into(), reason };

@@ -2,9 +2,7 @@
 
 use slotfs_fs::package::{Package, Slot};
 use slotfs_policy::access::{self, Access, AccessError, SlotAccess, SlotFacts};
-use slotfs_policy::lifecycle::{
-    Circumstances, Lifecycle, Moment, Phase, Prefetch, Presence, Reading, Rules,
-};
+use slotfs_policy::lifecycle::{Circumstances, Lifecycle, Moment, Phase, Prefetch, Presence, Reading, Rules};
 use slotfs_policy::platform::{self, Platform};
 
 /// What the user asks for.
@@ -78,8 +76,11 @@ fn plan(slot: &Slot, reading: Reading, access: Access, wishes: &Wishes, machine:
     let rules = reading.lifecycle.rules();
     let wanted = wanted_platform(slot, reading.lifecycle);
     let presence = |phase| {
-        let circumstances =
-            Circumstances { phase, production: wishes.production, platform_matches: wanted.belongs_on(&machine) };
+        let circumstances = Circumstances {
+            phase,
+            production: wishes.production,
+            platform_matches: wanted.belongs_on(&machine),
+        };
         rules.presence(&circumstances)
     };
     let in_run = presence(Phase::Run);
@@ -111,7 +112,5 @@ fn reading(slot: &Slot) -> Reading {
 
 fn wanted_platform(slot: &Slot, lifecycle: Lifecycle) -> Platform {
     let named = Platform::from_name(&slot.platform).filter(|platform| *platform != Platform::ANY);
-    named.unwrap_or_else(|| {
-        platform::of_slot(slot.platform_code, &slot.id, lifecycle == Lifecycle::Platform)
-    })
+    named.unwrap_or_else(|| platform::of_slot(slot.platform_code, &slot.id, lifecycle == Lifecycle::Platform))
 }

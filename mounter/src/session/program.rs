@@ -117,7 +117,12 @@ fn is_passed_on(arrival: Arrival, leads_session: bool) -> bool {
         Origin::Kernel => leads_session && arrival.signal == Signal::SIGHUP,
         Origin::Unknown => !matches!(
             arrival.signal,
-            Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGWINCH
+            Signal::SIGINT
+                | Signal::SIGQUIT
+                | Signal::SIGTSTP
+                | Signal::SIGTTIN
+                | Signal::SIGTTOU
+                | Signal::SIGWINCH
         ),
     }
 }
@@ -154,7 +159,11 @@ mod tests {
             (Signal::SIGINT, Origin::Unknown, false, false),
         ];
         for (signal, origin, leads_session, expected) in table {
-            assert_eq!(is_passed_on(Arrival { signal, origin }, leads_session), expected, "{signal} {origin:?}");
+            assert_eq!(
+                is_passed_on(Arrival { signal, origin }, leads_session),
+                expected,
+                "{signal} {origin:?}"
+            );
         }
     }
 }

@@ -79,7 +79,9 @@ impl SessionRecord {
     pub fn remove(place: &Place) -> Result<(), DiskError> {
         let path = place.record();
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DiskError::new("remove", path, error))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }

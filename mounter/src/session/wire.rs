@@ -65,9 +65,11 @@ pub fn send(pipe: &mut impl Write, to: &'static str, document: &impl Serialize) 
 pub fn receive<T: DeserializeOwned>(pipe: &mut impl Read, from: &'static str) -> Result<T, WireError> {
     let mut bytes = Vec::new();
     let mut limited = pipe.take(LONGEST_DOCUMENT + 1);
-    limited
-        .read_to_end(&mut bytes)
-        .map_err(|source| WireError::Pipe { action: "hear", peer: from, source })?;
+    limited.read_to_end(&mut bytes).map_err(|source| WireError::Pipe {
+        action: "hear",
+        peer: from,
+        source,
+    })?;
     if bytes.len() as u64 > LONGEST_DOCUMENT {
         return Err(WireError::TooLong { from });
     }
