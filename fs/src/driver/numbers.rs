@@ -49,7 +49,7 @@ pub(super) struct Numbers {
 impl Numbers {
     pub(super) fn new() -> Self {
         Self {
-            shards: [const { () }; SHARDS].map(|()| Mutex::new(HashMap::new())),
+            shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
             aliases: Mutex::new(HashMap::new()),
             alias_count: AtomicUsize::new(0),
             next_alias: AtomicU64::new(ALIAS),

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::failure::{Failure, FailureKind};
 use super::progress::Bars;
 use crate::extract::progress::Progress as _;
-use crate::host::user;
+use crate::host::privilege;
 use crate::plan::{self, Circumstances, Judgement, KeyStores};
 use crate::workenv::Cache;
 
@@ -83,7 +83,7 @@ pub fn judge(
         level: Level::from_name(settings.verify.value.as_str()).unwrap_or_default(),
         keys: &keys,
         operator: &plan::operator_policy(&settings.policy_files)?,
-        is_root: user::is_root(),
+        is_root: privilege::is_root(),
         machine: plan::machine(),
         now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         variables: context.environment.variables(),

@@ -73,9 +73,8 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    Ok(ancillary.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message { descriptors.next() } else { None }
     }))
 }
 

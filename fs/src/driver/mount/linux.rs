@@ -28,11 +28,11 @@ pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<Connect
             Err(source) => Err(DriverError::Mount { mountpoint: mountpoint.into(), source }),
         },
         // Where only root may open the device, the helper, which is root, still can.
-        Err(source) if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
-            mount_with_helper(mountpoint, options, false).map_err(|error| match error {
-                DriverError::HelperMissing => DriverError::Device { path: DEVICE.into(), source },
-                other => other,
-            })
+        Err(source)
+            if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+                && helper::find().is_some() =>
+        {
+            mount_with_helper(mountpoint, options, false)
         }
         Err(source) => Err(DriverError::Device { path: DEVICE.into(), source }),
     }

@@ -1,4 +1,4 @@
-//! Who runs this process.
+//! What whoever runs this process may do.
 
 /// Tells whether this process may do anything on this machine (effective user 0). Always `false` outside Unix.
 #[must_use]
