@@ -147,7 +147,7 @@ fn certain(owner: &Owner, facts: &PackageFacts) -> Option<Claim> {
         Owner::Noted(record) if record.id == facts.id => Some(Claim::Same),
         Owner::Noted(record) if record.path == facts.path => Some(Claim::Rebuilt(record.clone())),
         Owner::Launcher { id, .. } if *id == facts.id => Some(Claim::Same),
-        _ => None,
+        Owner::Noted(_) | Owner::Launcher { .. } | Owner::Nobody | Owner::Unknown => None,
     }
 }
 
@@ -166,7 +166,7 @@ fn likely(owner: &Owner, facts: &PackageFacts) -> Option<Claim> {
             version: package.version.clone(),
             ..Record::of(facts, 0)
         })),
-        _ => None,
+        Owner::Noted(_) | Owner::Launcher { .. } | Owner::Unknown => None,
     }
 }
 

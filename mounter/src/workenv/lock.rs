@@ -36,7 +36,7 @@ impl InstanceLock {
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(mut file) => {
                     let lock = Self { path };
-                    write!(file, "{}\n", std::process::id()).context("write", &lock.path)?;
+                    writeln!(file, "{}", std::process::id()).context("write", &lock.path)?;
                     return Ok(lock);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
