@@ -57,6 +57,20 @@ pub fn leave_terminal() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Closes every file that this process inherited besides its standard ones: a server must not keep somebody's lock or
+/// pipe for its whole life. To be called before this process has opened anything itself.
+///
+/// Where the system cannot do it at once (Linux before 5.9, macOS), they stay open.
+#[expect(unsafe_code, reason = "files that belong to nobody in this program can be closed by number only")]
+pub fn close_inherited_files() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: close_range(2) takes no pointer. The caller is the first thing this process runs, so no value in it
+    // owns a descriptor above 2.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+    }
+}
+
 /// Points standard input and output at `/dev/null`; standard error stays.
 ///
 /// # Errors

@@ -107,14 +107,9 @@ fn watch_leases(place: &Place, sender: &Sender<Event>, pause: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::tests::place;
     use super::*;
     use std::sync::mpsc;
-
-    fn place() -> (tempfile::TempDir, Place) {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path());
-        (folder, place)
-    }
 
     #[test]
     fn the_mount_goes_with_the_last_lease_and_a_busy_one_is_tried_again() {

@@ -58,9 +58,9 @@ impl Session {
             return Ok(Ended::Stays);
         }
         let gone = match self.server {
-            Some(server) => server
-                .wait(limit)
-                .map_err(|source| SessionError::Wait { pid: server.number(), source })?,
+            Some(server) => {
+                server.wait(limit).map_err(|source| SessionError::Wait { pid: server.number(), source })?
+            }
             None => self.place.wait_until_unserved(limit)?,
         };
         Ok(if gone { Ended::Gone } else { Ended::Busy })
@@ -89,12 +89,12 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::tests::place;
     use super::*;
 
     #[test]
     fn only_the_last_lease_given_back_is_the_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path());
+        let (_folder, place) = place();
         let (one, two) = (place.try_lease().unwrap().unwrap(), place.try_lease().unwrap().unwrap());
         assert!(!one.give_back(&place).unwrap());
         assert!(two.give_back(&place).unwrap());
@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_quicker_does_not_hide_that_the_lease_was_the_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path());
+        let (_folder, place) = place();
         for _ in 0..200 {
             let lease = place.try_lease().unwrap().unwrap();
             std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The files of one session, below `.{workenv}.pspf/slotfs/`. Every path of a session is made here.
+//! The locks and files of one session, in the own directory of its work environment.
 //!
 //! *Layout*
 //!
@@ -10,39 +10,40 @@
 //! | `session.json` | what is being served; there while it is, and after a crash |
 //! | `keep` | there when the mount is to stay although nobody holds a lease |
 //! | `server.log` | what the serving process has to say |
-//! | `upper/`, `work/` | what was written |
 //!
 //! **Invariant:** all three locks are the kernel's, so whoever is killed lets go of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use slotfs_fs::disk::lock::{FileLock, Mode};
 use slotfs_fs::disk::{Context, DiskError};
 
-/// The folder of one session's own files.
+use crate::workenv::Workenv;
+
+/// The files of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    folder: PathBuf,
+    workenv: Workenv,
 }
 
 impl Place {
-    /// Returns the place in `folder`, which is `.{workenv}.pspf/slotfs`.
+    /// Returns the place of the session of `workenv`.
     #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+    pub fn of(workenv: Workenv) -> Self {
+        Self { workenv }
     }
 
-    /// Returns the folder itself.
+    /// Returns the work environment.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn workenv(&self) -> &Workenv {
+        &self.workenv
     }
 
     /// Returns where the session record is.
     #[must_use]
     pub fn record(&self) -> PathBuf {
-        self.folder.join("session.json")
+        self.workenv.session_record()
     }
 
     /// Asks the mount to stay although nobody holds a lease, until it is unmounted.
@@ -77,19 +78,7 @@ impl Place {
     /// Returns where the serving process writes its log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.folder.join("server.log")
-    }
-
-    /// Returns where written files go.
-    #[must_use]
-    pub fn upper(&self) -> PathBuf {
-        self.folder.join("upper")
-    }
-
-    /// Returns where files are prepared before they go to the upper directory.
-    #[must_use]
-    pub fn work(&self) -> PathBuf {
-        self.folder.join("work")
+        self.workenv.server_log()
     }
 
     /// Takes the right to start, join, set up or clear; `None` when another process has it.
@@ -97,7 +86,7 @@ impl Place {
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn try_start_lock(&self) -> Result<Option<StartLock>, DiskError> {
-        Ok(FileLock::try_acquire(&self.start_path(), Mode::Exclusive)?.map(StartLock::announce))
+        Ok(FileLock::try_acquire(&self.workenv.start_lock(), Mode::Exclusive)?.map(StartLock::announce))
     }
 
     /// Takes the right to start, join, set up or clear, waiting for at most `limit`; `on_wait` hears once who has
@@ -111,7 +100,7 @@ impl Place {
             return Ok(lock);
         }
         let began = Instant::now();
-        let path = self.start_path();
+        let path = self.workenv.start_lock();
         match FileLock::acquire(&path, Mode::Exclusive, MOMENT.min(limit)) {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut && limit > MOMENT => {
                 on_wait(&self.start_holder());
@@ -125,7 +114,7 @@ impl Place {
     /// Describes who holds the start lock, as far as it can be known: `process 4711`.
     #[must_use]
     pub fn start_holder(&self) -> String {
-        let note = std::fs::read_to_string(self.start_path()).unwrap_or_default();
+        let note = std::fs::read_to_string(self.workenv.start_lock()).unwrap_or_default();
         match note.trim().parse::<u32>() {
             Ok(number) => format!("process {number}"),
             Err(_) => "another process".into(),
@@ -137,7 +126,7 @@ impl Place {
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn try_serving_lock(&self) -> Result<Option<FileLock>, DiskError> {
-        FileLock::try_acquire(&self.folder.join("serving.lock"), Mode::Exclusive)
+        FileLock::try_acquire(&self.workenv.serving_lock(), Mode::Exclusive)
     }
 
     /// Tells whether a serving process lives.
@@ -146,7 +135,7 @@ impl Place {
     /// The lock file cannot be opened or locked.
     pub fn is_served(&self) -> Result<bool, DiskError> {
         // Shared, so that two who ask at once do not take each other for a server.
-        let lock = FileLock::try_acquire(&self.folder.join("serving.lock"), Mode::Shared)?;
+        let lock = FileLock::try_acquire(&self.workenv.serving_lock(), Mode::Shared)?;
         Ok(lock.is_none())
     }
 
@@ -155,7 +144,7 @@ impl Place {
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn wait_until_unserved(&self, limit: Duration) -> Result<bool, DiskError> {
-        match FileLock::acquire(&self.folder.join("serving.lock"), Mode::Shared, limit) {
+        match FileLock::acquire(&self.workenv.serving_lock(), Mode::Shared, limit) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(false),
             Err(error) => Err(error),
@@ -168,7 +157,7 @@ impl Place {
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn try_lease(&self) -> Result<Option<Lease>, DiskError> {
-        Ok(FileLock::try_acquire(&self.leases_path(), Mode::Shared)?.map(Lease))
+        Ok(FileLock::try_acquire(&self.workenv.leases_lock(), Mode::Shared)?.map(Lease))
     }
 
     /// Takes a lease, waiting for at most `limit` while a server takes its mount away.
@@ -176,7 +165,7 @@ impl Place {
     /// # Errors
     /// `ErrorKind::TimedOut` when that took longer; or the lock file cannot be opened or locked.
     pub fn lease(&self, limit: Duration) -> Result<Lease, DiskError> {
-        FileLock::acquire(&self.leases_path(), Mode::Shared, limit).map(Lease)
+        FileLock::acquire(&self.workenv.leases_lock(), Mode::Shared, limit).map(Lease)
     }
 
     /// Waits until nobody holds a lease and keeps everybody from taking one; for the server's watching thread.
@@ -184,19 +173,11 @@ impl Place {
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn wait_for_no_lease(&self) -> Result<FileLock, DiskError> {
-        FileLock::wait(&self.leases_path(), Mode::Exclusive)
+        FileLock::wait(&self.workenv.leases_lock(), Mode::Exclusive)
     }
 
     fn keep_path(&self) -> PathBuf {
-        self.folder.join("keep")
-    }
-
-    fn start_path(&self) -> PathBuf {
-        self.folder.join("start.lock")
-    }
-
-    fn leases_path(&self) -> PathBuf {
-        self.folder.join("leases.lock")
+        self.workenv.own_directory().join("keep")
     }
 }
 
@@ -224,13 +205,16 @@ impl StartLock {
 pub struct Lease(pub(super) FileLock);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::workenv::{Cache, WorkenvName};
 
-    fn place() -> (tempfile::TempDir, Place) {
+    /// A session's place in a folder of its own.
+    pub(crate) fn place() -> (tempfile::TempDir, Place) {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path());
-        (folder, place)
+        let workenv = Cache::new(folder.path()).workenv(WorkenvName::new("app".as_ref()).unwrap());
+        workenv.create().unwrap();
+        (folder, Place::of(workenv))
     }
 
     #[test]

@@ -89,13 +89,13 @@ impl SessionRecord {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::tests::place;
     use super::super::request::tests::sample;
     use super::*;
 
     #[test]
     fn a_record_is_read_as_written_and_damage_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path());
+        let (_folder, place) = place();
         assert!(SessionRecord::read(&place).unwrap().is_none());
         let record = SessionRecord { pid: 7, started: 1_700_000_000, request: sample() };
         record.publish(&place).unwrap();
@@ -112,6 +112,7 @@ mod tests {
         SessionRecord::remove(&place).unwrap();
         SessionRecord::remove(&place).unwrap();
         assert!(SessionRecord::read(&place).unwrap().is_none());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left = std::fs::read_dir(place.workenv().own_directory()).unwrap();
+        assert!(left.flatten().all(|entry| !entry.file_name().to_string_lossy().contains("session")));
     }
 }

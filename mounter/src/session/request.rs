@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::identity::FileIdentity;
 
 use super::wire::{self, path};
+use crate::workenv::{Cache, Workenv, WorkenvName};
 
 /// The version of the request and of the session record; another one is not understood.
 pub const VERSION: u32 = 1;
@@ -62,18 +63,18 @@ pub struct MountWishes {
     pub allow_other: bool,
     /// Whether files may be handed to the kernel directly.
     pub passthrough: bool,
-    /// Threads that answer the kernel.
-    pub threads: usize,
+    /// Threads that answer the kernel; `None` leaves it to the driver.
+    pub threads: Option<usize>,
 }
 
 /// How much decoding may produce before it counts as a bomb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecodeLimits {
-    /// Decoded bytes of one slot.
-    pub slot_bytes: u64,
-    /// Nodes of one slot.
-    pub slot_nodes: u32,
+    /// Bytes that one slot may decode to.
+    pub decoded: u64,
+    /// Entries that one slot may hold.
+    pub entries: u64,
 }
 
 /// What one serving process serves.
@@ -82,8 +83,12 @@ pub struct DecodeLimits {
 pub struct ServeRequest {
     /// [`VERSION`].
     pub version: u32,
-    /// Name of the work environment, for logs.
-    pub workenv: String,
+    /// The directory that holds work environments.
+    #[serde(with = "path")]
+    pub cache: PathBuf,
+    /// Name of the work environment in it.
+    #[serde(with = "path")]
+    pub workenv: PathBuf,
     /// The package, absolute.
     #[serde(with = "path")]
     pub package: PathBuf,
@@ -91,20 +96,13 @@ pub struct ServeRequest {
     pub identity: Option<FileIdentity>,
     /// What tells this package's content from every other's.
     pub content: String,
-    /// The folder of this session's own files.
-    #[serde(with = "path")]
-    pub place: PathBuf,
-    /// What all work environments share.
-    #[serde(with = "path")]
-    pub shared: PathBuf,
     /// Where to mount.
     #[serde(with = "path")]
     pub mountpoint: PathBuf,
     /// Whether the mountpoint was made for this mount and goes with it.
     pub mountpoint_made: bool,
-    /// Files that are only true while the mount is there, and go with it.
-    #[serde(with = "paths")]
-    pub passing_files: Vec<PathBuf>,
+    /// Whether launchers were told that they may start from the mount, and must hear that it is gone.
+    pub published: bool,
     /// What the tree is for.
     pub purpose: Purpose,
     /// Whether the same tree serves setup and program.
@@ -157,27 +155,14 @@ pub enum ServeReply {
     },
 }
 
-mod paths {
-    use std::path::PathBuf;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::path;
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(transparent)]
-    struct One(#[serde(with = "path")] PathBuf);
-
-    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(paths.iter().map(|path| One(path.clone())))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
-        Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|One(path)| path).collect())
-    }
-}
-
 impl ServeRequest {
+    /// Returns the work environment that is served; `None` when its name cannot be one.
+    #[must_use]
+    pub fn workenv(&self) -> Option<Workenv> {
+        let name = WorkenvName::new(self.workenv.as_os_str())?;
+        Some(Cache::new(&self.cache).workenv(name))
+    }
+
     /// Reads a request from the caller's pipe.
     ///
     /// # Errors
@@ -202,7 +187,8 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> ServeRequest {
         ServeRequest {
             version: VERSION,
-            workenv: "app".into(),
+            cache: "/cache".into(),
+            workenv: PathBuf::from(OsString::from_vec(b"\xff".to_vec())),
             package: "/srv/app.psp".into(),
             identity: Some(FileIdentity {
                 device: 1,
@@ -212,11 +198,9 @@ pub(crate) mod tests {
                 changed: -5,
             }),
             content: "ab12".into(),
-            place: "/cache/.app.pspf/slotfs".into(),
-            shared: "/cache/.slotfs".into(),
             mountpoint: PathBuf::from(OsString::from_vec(b"/cache/\xff".to_vec())),
             mountpoint_made: true,
-            passing_files: vec!["/cache/.app.pspf/instance/package.checksum".into()],
+            published: true,
             purpose: Purpose::Setup,
             serves_both: false,
             slots: vec![ServedSlot {
@@ -228,8 +212,8 @@ pub(crate) mod tests {
                 prefetch: true,
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
-            mount: MountWishes { allow_other: false, passthrough: true, threads: 4 },
-            limits: DecodeLimits { slot_bytes: 1 << 40, slot_nodes: 1 << 20 },
+            mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
+            limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
         }
     }
 

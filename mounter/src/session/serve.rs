@@ -3,12 +3,14 @@
 //! **Invariant:** nothing is served that the request does not identify; and when this process has ended by itself,
 //! nothing of it is left: no mount, no record, no mountpoint that it made, no write that was to go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
 use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::lock::FileLock;
 use slotfs_fs::driver::{self, DriverError, MountOptions, OpenMode, OtherUsers, UnmountError};
 use slotfs_fs::volume::Volume;
 
@@ -29,10 +31,16 @@ const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another server has this work environment.
-    #[error("`{workenv}` is already being served by another process")]
+    #[error("`{}` is already being served by another process", workenv.display())]
     Served {
         /// The work environment.
-        workenv: String,
+        workenv: PathBuf,
+    },
+    /// The request names a work environment that cannot be one.
+    #[error("`{}` cannot be the name of a work environment", workenv.display())]
+    Name {
+        /// What was named.
+        workenv: PathBuf,
     },
     /// The package cannot become a volume.
     #[error(transparent)]
@@ -62,7 +70,7 @@ impl ServeError {
             Self::Served { .. } => FailureCause::Busy,
             Self::Assemble(error) => error.cause(),
             Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
-            Self::Driver(_) | Self::Host { .. } => FailureCause::Mount,
+            Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
             Self::Disk(_) => FailureCause::Disk,
         }
     }
@@ -75,10 +83,10 @@ impl ServeError {
 /// There was nothing to serve; the caller has been told.
 pub fn serve_for_caller() -> Result<(), ServeError> {
     let host = |action| move |source| ServeError::Host { action, source };
-    // First of all, so that no thread starts without it and no signal ends us half way.
+    process::close_inherited_files();
+    // Before any thread starts, and before there is a mount that a signal could leave behind.
     let signals = SignalQueue::open(&ENDING).map_err(host("queue signals"))?;
     process::leave_terminal().map_err(host("leave the terminal"))?;
-    process::close_strangers().map_err(host("close inherited files"))?;
     let request = match ServeRequest::receive(&mut std::io::stdin().lock()) {
         Ok(request) => request,
         Err(error) => {
@@ -114,11 +122,7 @@ pub fn serve(
         }
         Err(error) => {
             tracing::error!("{error}");
-            tell(ServeReply::Failed {
-                cause: error.cause(),
-                message: error.to_string(),
-                hints: Vec::new(),
-            });
+            tell(ServeReply::Failed { cause: error.cause(), message: error.to_string(), hints: Vec::new() });
             Err(error)
         }
     }
@@ -127,13 +131,14 @@ pub fn serve(
 /// A mount that answers.
 struct Serving {
     place: Place,
-    lock: slotfs_fs::disk::lock::FileLock,
+    lock: FileLock,
     volume: Arc<Volume>,
     served: driver::Served,
 }
 
 fn begin(request: &ServeRequest) -> Result<Serving, ServeError> {
-    let place = Place::new(&request.place);
+    let workenv = request.workenv().ok_or_else(|| ServeError::Name { workenv: request.workenv.clone() })?;
+    let place = Place::of(workenv);
     let Some(lock) = place.try_serving_lock()? else {
         return Err(ServeError::Served { workenv: request.workenv.clone() });
     };
@@ -168,15 +173,18 @@ impl Serving {
         let (sender, events) = mpsc::channel();
         report_signals(signals, sender.clone());
         let served = report_end(self.served, sender.clone());
-        let leaving =
-            drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
+        let leaving = drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
         // The kernel has let go; the threads that answered it end by themselves.
         if let Some(served) = served
             && served.join().is_err()
         {
             tracing::error!("the thread that waits for the end of the mount panicked");
         }
-        finish::finish(request, &self.place, Some(&self.volume));
+        drop(self.volume);
+        if let Err(error) = finish::finish(request, &self.place) {
+            tracing::error!("{error}");
+        }
+        // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);
     }
@@ -191,6 +199,18 @@ fn unmount(mountpoint: &Path) -> Attempt {
             Attempt::Busy
         }
     }
+}
+
+/// Reports when the mount is gone, whoever took it away. Without a thread to wait for that, the mount is let go at
+/// once: nobody could tell when to stop.
+fn report_end(served: driver::Served, sender: Sender<Event>) -> Option<JoinHandle<()>> {
+    let report = move || {
+        if let Err(error) = served.join() {
+            tracing::error!("{error}");
+        }
+        let _ = sender.send(Event::MountGone);
+    };
+    super::thread("end", report).inspect_err(|error| tracing::error!("cannot wait for the end: {error}")).ok()
 }
 
 fn report_signals(signals: SignalQueue, sender: Sender<Event>) {

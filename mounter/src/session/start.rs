@@ -211,7 +211,9 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let mut pipe = Patient { pipe: reader, end: Instant::now() + Duration::from_millis(10) };
         let error = wire::receive::<ServeReply>(&mut pipe, "serving process").unwrap_err();
-        assert!(matches!(error, WireError::Pipe { ref source, .. } if source.kind() == io::ErrorKind::TimedOut));
+        assert!(
+            matches!(error, WireError::Pipe { ref source, .. } if source.kind() == io::ErrorKind::TimedOut)
+        );
         drop(writer);
         let mut pipe = Patient { pipe: pipe.pipe, end: Instant::now() + Duration::from_secs(10) };
         let error = wire::receive::<ServeReply>(&mut pipe, "serving process").unwrap_err();
