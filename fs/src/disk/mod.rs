@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod digest;
+pub mod durable;
 mod error;
 pub mod identity;
 pub mod kind;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, man};
+use super::{complete, man, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -81,6 +81,7 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
+    Verify(verify::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -92,8 +93,9 @@ impl Command {
     /// Returns what the command's own flags say about settings.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        let overrides = Overrides::default();
+        let mut overrides = Overrides::default();
         match self {
+            Self::Verify(arguments) => arguments.package.apply(&mut overrides),
             Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }
         overrides

@@ -8,9 +8,11 @@ pub mod context;
 pub mod failure;
 pub mod man;
 pub mod output;
+pub mod package;
 pub mod progress;
 pub mod reference;
 pub mod table;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +61,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
+        Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
         Command::Reference => reference::run(context),

@@ -4,6 +4,7 @@ pub mod files;
 pub mod health;
 pub mod mount_table;
 pub mod plain;
+pub mod privilege;
 #[cfg(unix)]
 pub mod process;
 pub mod program;
