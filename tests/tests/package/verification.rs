@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::package::verified::Ledger;
@@ -120,11 +120,14 @@ fn only_good_and_settled_packages_are_remembered() {
 
     let fresh = folder.path().join("fresh.psp");
     built().write(&fresh);
-    let package = Package::open(&fresh, &Limits::default()).unwrap();
-    assert!(
-        !ledger.record(&package, &verified(&package)).unwrap(),
-        "written to in the same tick of the clock"
-    );
+    let package = settled(&fresh);
+    let changed = UNIX_EPOCH + Duration::from_nanos(package.identity().changed.try_into().unwrap());
+    for (after, recorded) in [(0, false), (10, false), (5000, true)] {
+        let started = changed + Duration::from_millis(after);
+        let verification = Verification { started, ..verified(&package) };
+        assert_eq!(ledger.record(&package, &verification).unwrap(), recorded, "{after} ms after a write");
+    }
+    fs::remove_dir_all(folder.path().join("verified-v1")).unwrap();
 
     let directory = Package::open(folder.path(), &Limits::default()).unwrap();
     assert!(!ledger.record(&directory, &verified(&directory)).unwrap());
