@@ -5,7 +5,7 @@ use slotfs_fs::package::signature::{Claim, SignatureState};
 use slotfs_fs::package::{Compression, Container, Limits, Package, PackageKind};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree, hex, index};
 
-use crate::support::{built, file_of, open, sample};
+use crate::support::{built, file_of, open, sample, write_at};
 
 fn path_of(package: &Package, slot: usize) -> String {
     let names = package.slots()[slot].target.iter().map(|name| String::from_utf8_lossy(name));
@@ -202,7 +202,6 @@ fn a_link_to_a_package_is_the_package() {
 #[cfg(unix)]
 #[test]
 fn writing_to_an_open_package_shows_and_replacing_it_does_not() {
-    use std::os::unix::fs::FileExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.psp");
     built().write(&path);
@@ -213,6 +212,6 @@ fn writing_to_an_open_package_shows_and_replacing_it_does_not() {
     built().write(&path);
     assert!(package.unchanged().unwrap(), "a removed file is still the file that was opened");
     std::thread::sleep(std::time::Duration::from_millis(20));
-    old.write_all_at(b"x", 0).unwrap();
+    write_at(&old, b"x", 0);
     assert!(!package.unchanged().unwrap());
 }
