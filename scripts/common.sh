@@ -4,6 +4,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 # Where FlavorPack is installed: a Python environment of its own, so that nothing of the user's changes.
+# shellcheck disable=SC2034 # for the scripts that source this
 flavorpack=$target/flavorpack
 export LC_ALL=C.UTF-8
 
