@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # A contender slower than this once is given up: it would take hours in a table where others take seconds.
-LIMIT = 90.0
+LIMIT = 30.0
 
 
 class TooSlow(RuntimeError):
