@@ -32,10 +32,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 ///
 /// # Errors
 /// As [`write`].
-pub fn write_with(
-    path: &Path,
-    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
-) -> Result<(), DiskError> {
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), DiskError> {
     let temporary = temporary_beside(path);
     let result = (|| {
         let mut file = OpenOptions::new()
