@@ -9,5 +9,7 @@ pub mod identity;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+#[cfg(unix)]
+pub mod unix;
 
 pub use error::{Context, DiskError};
