@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, man};
+use super::{complete, doctor, man};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -81,6 +81,7 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
+    Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -94,7 +95,7 @@ impl Command {
     pub fn overrides(&self) -> Overrides {
         let overrides = Overrides::default();
         match self {
-            Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }
         overrides
     }

@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod complete;
 pub mod context;
+pub mod doctor;
 pub mod failure;
 pub mod man;
 pub mod output;
@@ -60,6 +61,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
         Command::Completions(arguments) => complete::run(arguments, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
         Command::Reference => reference::run(context),
     }

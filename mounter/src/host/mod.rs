@@ -3,6 +3,7 @@
 pub mod files;
 pub mod health;
 pub mod mount_table;
+pub mod probe;
 pub mod program;
 #[cfg(unix)]
 pub mod unmount;
