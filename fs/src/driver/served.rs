@@ -8,9 +8,9 @@ use fuser::{Config, Session, SessionACL};
 
 use super::capabilities::Agreed;
 use super::error::{DriverError, UnmountError};
-use super::filesystem::FuseDriver;
 use super::mount;
 use super::options::MountOptions;
+use super::server::FuseDriver;
 use super::statistics::Statistics;
 use crate::volume::Volume;
 
