@@ -193,7 +193,7 @@ mod tests {
             ("a // unsafe\nb", "a          \nb"),
             ("a /* x /* y */ z */ b", "a                   b"),
             ("f(\"un\\\"safe\", b\"x\")", "f(          , b   )"),
-            ("r#\"a\"b\"# c", "          c"),
+            ("r#\"a\"b\"# c", "         c"),
             ("br\"a\" c", "      c"),
             ("'x' '\\'' 'é' &'a str", "                  &'a str"),
             ("for_r\"s\"", "for_r   "),
