@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, man, verify};
+use super::{complete, doctor, man, verify};
 #[cfg(unix)]
 use super::{mount, run, serve, unmount, warm};
 use crate::settings::{Overrides, Size, Validation};
@@ -96,6 +96,7 @@ pub enum Command {
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
     Verify(verify::Arguments),
+    Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -118,7 +119,7 @@ impl Command {
             #[cfg(unix)]
             Self::Unmount(_) | Self::Serve(_) => {}
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
-            Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }
         overrides
     }

@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod complete;
 pub mod context;
+pub mod doctor;
 pub mod failure;
 pub mod man;
 #[cfg(unix)]
@@ -90,6 +91,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
         Command::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
         Command::Reference => reference::run(context),
     }
