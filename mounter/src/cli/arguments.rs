@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, man, verify};
+use super::{complete, doctor, man, verify};
+#[cfg(unix)]
+use super::{mount, run, serve, unmount, warm};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -81,7 +83,20 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
+    #[cfg(unix)]
+    Run(run::Arguments),
+    #[cfg(unix)]
+    Mount(mount::Arguments),
+    #[cfg(unix)]
+    #[command(alias = "umount")]
+    Unmount(unmount::Arguments),
+    #[cfg(unix)]
+    Warm(warm::Arguments),
+    #[cfg(unix)]
+    #[command(name = "__serve", hide = true)]
+    Serve(serve::Arguments),
     Verify(verify::Arguments),
+    Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -95,8 +110,16 @@ impl Command {
     pub fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         match self {
+            #[cfg(unix)]
+            Self::Run(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Mount(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Warm(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Unmount(_) | Self::Serve(_) => {}
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
-            Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }
         overrides
     }

@@ -5,14 +5,27 @@
 pub mod arguments;
 pub mod complete;
 pub mod context;
+pub mod doctor;
 pub mod failure;
 pub mod man;
+#[cfg(unix)]
+pub mod mount;
 pub mod output;
 pub mod package;
 pub mod progress;
 pub mod reference;
+#[cfg(unix)]
+pub mod run;
+#[cfg(unix)]
+pub mod serve;
+#[cfg(unix)]
+pub mod session;
 pub mod table;
+#[cfg(unix)]
+pub mod unmount;
 pub mod verify;
+#[cfg(unix)]
+pub mod warm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,6 +57,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // The serving process gets everything that it needs to know from whoever starts it.
+    #[cfg(unix)]
+    if let Command::Serve(arguments) = &line.command {
+        return serve::run(arguments);
+    }
     let environment = Environment::of_process();
     let no_color = environment.filled(variables::NO_COLOR).is_some();
     let plain = Output::new(line.global.color, no_color, line.global.quiet);
@@ -61,8 +79,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
+        #[cfg(unix)]
+        Command::Run(arguments) => run::run(arguments, context),
+        #[cfg(unix)]
+        Command::Mount(arguments) => mount::run(arguments, context),
+        #[cfg(unix)]
+        Command::Unmount(arguments) => unmount::run(arguments, context),
+        #[cfg(unix)]
+        Command::Warm(arguments) => warm::run(arguments, context),
+        #[cfg(unix)]
+        Command::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
         Command::Reference => reference::run(context),
     }

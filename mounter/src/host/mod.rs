@@ -7,6 +7,7 @@ pub mod plain;
 pub mod privilege;
 #[cfg(unix)]
 pub mod process;
+pub mod probe;
 pub mod program;
 #[cfg(unix)]
 pub mod signals;

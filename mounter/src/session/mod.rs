@@ -9,8 +9,10 @@
 
 mod assemble;
 mod drain;
+pub mod end;
 mod error;
 mod finish;
+pub mod foreground;
 mod halfway;
 pub mod live;
 pub mod place;
@@ -19,6 +21,7 @@ pub mod program;
 pub mod record;
 pub mod recover;
 pub mod request;
+pub mod run;
 pub mod serve;
 pub mod start;
 pub mod wire;

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use slotfs_fs::disk::{Context, DiskError};
 use slotfs_policy::access::{Access, AccessError};
 use slotfs_policy::lifecycle::Moment;
 
@@ -86,8 +87,8 @@ pub enum PrepareError {
     Session(#[from] SessionError),
 }
 
-impl From<slotfs_fs::disk::DiskError> for PrepareError {
-    fn from(error: slotfs_fs::disk::DiskError) -> Self {
+impl From<DiskError> for PrepareError {
+    fn from(error: DiskError) -> Self {
         Self::Session(error.into())
     }
 }
@@ -115,19 +116,15 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let slots = plan::slots(&examined.package, wanted.wishes, plan::machine())?;
     let (claimed, place, start) = claim(examined, wanted, told)?;
-    let mountpoint = mountpoint(&claimed.workenv, wanted)?;
-    let content = match wanted.mountpoint {
-        None => claimed.workenv.content(),
-        Some(_) => mountpoint.path.clone(),
-    };
-    let mut preparation =
-        Preparation { examined, wanted, slots, place, start, workenv: claimed.workenv, mountpoint, content };
+    let workenv = claimed.workenv;
+    let mountpoint = wanted.mountpoint.map_or_else(|| Mountpoint::usual(&workenv), Mountpoint::elsewhere);
+    let mut preparation = Preparation { examined, wanted, slots, place, start, workenv, mountpoint };
     let session = preparation.session(&claimed.claim, told)?;
     if wanted.keep {
         preparation.place.keep()?;
     }
-    let Preparation { content, slots, .. } = preparation;
-    Ok(Prepared { session, content, slots })
+    let Preparation { mountpoint, slots, .. } = preparation;
+    Ok(Prepared { session, content: mountpoint.shown, slots })
 }
 
 /// Finds the package's environment and locks it. What was found is looked at again under the lock: another process
@@ -171,22 +168,27 @@ fn claim(
 struct Mountpoint {
     /// As the kernel's table will show it.
     path: PathBuf,
+    /// As programs are told.
+    shown: PathBuf,
     /// Whether it has to be made, and goes with the mount.
     made: bool,
     /// Whether it is where launchers look.
     usual: bool,
 }
 
-fn mountpoint(workenv: &Workenv, wanted: &Wanted<'_>) -> Result<Mountpoint, PrepareError> {
-    let Some(asked) = wanted.mountpoint else {
-        let path = recover::resolved(&workenv.content());
-        return Ok(Mountpoint { path, made: false, usual: true });
-    };
-    let path = recover::resolved(asked);
-    // Asked of the directory above: the place itself may be a dead mount.
-    let made =
-        std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    Ok(Mountpoint { path, made, usual: false })
+impl Mountpoint {
+    fn usual(workenv: &Workenv) -> Self {
+        let shown = workenv.content();
+        Self { path: recover::resolved(&shown), shown, made: false, usual: true }
+    }
+
+    fn elsewhere(asked: &Path) -> Self {
+        let path = recover::resolved(asked);
+        // Asked of the directory above: the place itself may be a dead mount.
+        let made =
+            std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        Self { shown: path.clone(), path, made, usual: false }
+    }
 }
 
 /// Everything that getting a session needs, while the start lock is held.
@@ -198,7 +200,6 @@ struct Preparation<'a> {
     start: StartLock,
     workenv: Workenv,
     mountpoint: Mountpoint,
-    content: PathBuf,
 }
 
 impl Preparation<'_> {
@@ -218,19 +219,24 @@ impl Preparation<'_> {
             return self.set_up(lease, told);
         }
         let session = self.start(lease, Purpose::Run)?;
-        launch::make_directories(&self.program())?;
-        if launch::passes_check(&self.program()) {
+        let program = self.program(&self.mountpoint);
+        if session.record().request.read_only {
+            return Ok(session);
+        }
+        launch::make_directories(&program)?;
+        // Elsewhere the text to find may well be another one.
+        if !self.mountpoint.usual || launch::passes_check(&program) {
             return Ok(session);
         }
         let lease = self.end(session)?;
         self.set_up(lease, told)
     }
 
-    fn program(&self) -> Program<'_> {
+    fn program<'a>(&'a self, mountpoint: &'a Mountpoint) -> Program<'a> {
         Program {
             metadata: self.examined.package.metadata(),
             package: &self.examined.facts.path,
-            workenv: &self.content,
+            workenv: &mountpoint.shown,
             cache: &self.wanted.settings.cache_directory.value,
         }
     }
@@ -331,8 +337,10 @@ impl Preparation<'_> {
         Ok(session)
     }
 
+    /// Runs the package's setup commands, always where the program will usually be: they write that path into files.
     fn carry_out(&self, told: &mut dyn FnMut(Step<'_>)) -> Result<(), PrepareError> {
-        let program = self.program();
+        let usual = Mountpoint::usual(&self.workenv);
+        let program = self.program(&usual);
         launch::make_directories(&program)?;
         let setup = Setup::plan(&program, self.wanted.environment)?;
         let count = setup.steps().len();
@@ -350,14 +358,12 @@ impl Preparation<'_> {
 
     fn start(&self, lease: Lease, purpose: Purpose) -> Result<Session, PrepareError> {
         let request = self.request(purpose);
-        if self.mountpoint.made {
-            std::fs::create_dir(&self.mountpoint.path).map_err(|source| {
-                slotfs_fs::disk::DiskError::new("create the directory", &self.mountpoint.path, source)
-            })?;
+        if request.mountpoint_made {
+            std::fs::create_dir(&request.mountpoint).context("create the directory", &request.mountpoint)?;
         }
         // Told before the mount is there: a launcher that starts in between fails once, where in the other order it
         // would unpack into the mount.
-        if request.published {
+        if request.published && purpose == Purpose::Run {
             self.workenv.publish(&self.examined.facts)?;
         }
         let started = start::start(&self.start, &self.place, lease, &request, self.wanted.patience);
@@ -367,8 +373,8 @@ impl Preparation<'_> {
             {
                 tracing::warn!("{error}");
             }
-            if self.mountpoint.made {
-                let _ = std::fs::remove_dir(&self.mountpoint.path);
+            if request.mountpoint_made {
+                let _ = std::fs::remove_dir(&request.mountpoint);
             }
         }
         Ok(started?)
@@ -384,11 +390,14 @@ impl Preparation<'_> {
             Purpose::Run => Moment::Exit,
         };
         let slots: Vec<&SlotPlan> = self.slots.iter().filter(is_in).collect();
-        let serves_both = self.slots.iter().all(|slot| slot.in_setup == slot.in_run);
+        let run_is_read_only = self.wanted.wishes.access == Some(Access::ReadOnly)
+            && self.slots.iter().all(|slot| !slot.in_run || !slot.writable);
         // Setup has to write, whatever the program may.
-        let read_only = purpose == Purpose::Run
-            && self.wanted.wishes.access == Some(Access::ReadOnly)
-            && slots.iter().all(|slot| !slot.writable);
+        let serves_both = self.mountpoint.usual
+            && !run_is_read_only
+            && self.slots.iter().all(|slot| {
+                slot.in_setup == slot.in_run && (slot.writable == slot.rules.writable || !slot.in_run)
+            });
         let served = slots.into_iter().map(|slot| ServedSlot {
             position: slot.position,
             id: slot.id.clone(),
@@ -398,6 +407,10 @@ impl Preparation<'_> {
             keep_in_store: slot.rules.keep_in_store,
             prefetch: slot.prefetch,
         });
+        let mountpoint = match purpose {
+            Purpose::Setup => Mountpoint::usual(&self.workenv),
+            Purpose::Run => self.mountpoint.clone(),
+        };
         let settings = self.wanted.settings;
         ServeRequest {
             version: VERSION,
@@ -406,14 +419,15 @@ impl Preparation<'_> {
             package: self.examined.facts.path.clone(),
             identity: self.examined.identity(),
             content: self.examined.facts.id.to_string(),
-            mountpoint: self.mountpoint.path.clone(),
-            mountpoint_made: self.mountpoint.made,
-            published: purpose == Purpose::Run && self.mountpoint.usual,
+            mountpoint: mountpoint.path,
+            mountpoint_made: mountpoint.made,
+            // A launcher is told of the tree for setup when setup is done.
+            published: mountpoint.usual,
             purpose,
             serves_both,
             slots: served.collect(),
             spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
-            read_only,
+            read_only: purpose == Purpose::Run && run_is_read_only,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
             limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
         }

@@ -1,27 +1,18 @@
 //! What a program gets from slotfs is what it gets from its package's own launchers, but for the differences
 //! that `docs/launchers.md` lists; and every difference listed there is real.
 
-#![cfg(target_os = "linux")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test stops at the first surprise and says why"
-)]
-
-mod launch_support;
-
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use launch_support::{Found, Peer, Place, file_slot, peer, run, take_apart};
+use crate::support::{Found, Peer, Place, file_slot, peer, run, take_apart};
 use serde_json::{Value, json};
 use slotfs::launch::{Launch, Program, command_line};
 use slotfs::settings::{Environment, Family, Overrides, Settings};
 use slotfs::workenv::{Cache, WorkenvName};
 
-const PAGE: &str = include_str!("../../docs/launchers.md");
+const PAGE: &str = include_str!("../../../docs/launchers.md");
 
 /// A package to run, and how.
 struct Case {

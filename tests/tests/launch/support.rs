@@ -12,15 +12,15 @@ use slotfs::workenv::{IndexFacts, PackageFacts, PackageId, PackageKind};
 use slotfs_fs::package::metadata::Metadata;
 
 /// An installed FlavorPack.
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its command.
-    pub flavor: PathBuf,
+    pub(crate) flavor: PathBuf,
     helpers: PathBuf,
 }
 
 /// Returns the FlavorPack that `SLOTFS_TEST_FLAVOR` names: its command, or the virtual environment it is in.
 /// `None` after saying that the test is skipped; with `SLOTFS_TEST_STRICT` that is a failure.
-pub fn peer() -> Option<Peer> {
+pub(crate) fn peer() -> Option<Peer> {
     let Some(named) = std::env::var_os("SLOTFS_TEST_FLAVOR").map(PathBuf::from) else {
         let reason = "SLOTFS_TEST_FLAVOR does not name an installed `flavor`";
         assert!(std::env::var_os("SLOTFS_TEST_STRICT").is_none(), "cannot be tested: {reason}");
@@ -44,7 +44,7 @@ impl Peer {
     }
 
     /// Builds a package with the Rust builder, which writes every section, and the launcher of `language`.
-    pub fn build(&self, language: &str, place: &Place, name: &str, manifest: &Value) -> PathBuf {
+    pub(crate) fn build(&self, language: &str, place: &Place, name: &str, manifest: &Value) -> PathBuf {
         let package = place.folder.path().join(format!("{name}.psp"));
         let written = place.sources().join(format!("{name}.json"));
         fs::write(&written, manifest.to_string()).unwrap();
@@ -67,12 +67,12 @@ impl Peer {
 }
 
 /// A folder with a home, slot sources and a place for what the probe found out.
-pub struct Place {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Place {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["home", "sources", "found", "somewhere", "tools"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -88,30 +88,30 @@ impl Place {
         place
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
-    pub fn sources(&self) -> PathBuf {
+    pub(crate) fn sources(&self) -> PathBuf {
         self.folder.path().join("sources")
     }
 
-    pub fn found(&self) -> PathBuf {
+    pub(crate) fn found(&self) -> PathBuf {
         self.folder.path().join("found")
     }
 
     /// The directory that programs are started in.
-    pub fn somewhere(&self) -> PathBuf {
+    pub(crate) fn somewhere(&self) -> PathBuf {
         self.folder.path().join("somewhere")
     }
 
     /// A directory on the caller's `PATH`.
-    pub fn tools(&self) -> PathBuf {
+    pub(crate) fn tools(&self) -> PathBuf {
         self.folder.path().join("tools")
     }
 
     /// Takes what the probe wrote.
-    pub fn take_found(&self) -> Found {
+    pub(crate) fn take_found(&self) -> Found {
         let read = |name: &str| {
             let path = self.found().join(name);
             let bytes =
@@ -132,14 +132,14 @@ impl Place {
 
 /// What a program was given.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
-    pub arguments: Vec<String>,
-    pub directory: String,
-    pub environment: BTreeMap<String, String>,
+pub(crate) struct Found {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) directory: String,
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// Runs a program with exactly these variables.
-pub fn run(
+pub(crate) fn run(
     program: &Path,
     arguments: &[OsString],
     variables: &[(String, OsString)],
@@ -156,7 +156,7 @@ pub fn run(
 }
 
 /// Reads a package's metadata and facts straight from the format: trailer, index block, compressed JSON.
-pub fn take_apart(package: &Path) -> (Metadata, PackageFacts) {
+pub(crate) fn take_apart(package: &Path) -> (Metadata, PackageFacts) {
     let bytes = fs::read(package).unwrap();
     let index = &bytes[bytes.len() - 8196..bytes.len() - 4];
     let short = |at: usize| u32::from_le_bytes(index[at..at + 4].try_into().unwrap());
@@ -197,6 +197,6 @@ pub fn take_apart(package: &Path) -> (Metadata, PackageFacts) {
 }
 
 /// A slot that is one file.
-pub fn file_slot(source: &str, target: &str, mode: &str) -> Value {
+pub(crate) fn file_slot(source: &str, target: &str, mode: &str) -> Value {
     serde_json::json!({ "id": target, "source": source, "target": target, "operations": "raw", "permissions": mode })
 }
