@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, man, verify};
+use super::{complete, inspect, list, man, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -82,6 +82,8 @@ impl PackageArguments {
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
     Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
+    List(list::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -96,7 +98,7 @@ impl Command {
         let mut overrides = Overrides::default();
         match self {
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
-            Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Inspect(_) | Self::List(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }
         overrides
     }
