@@ -6,6 +6,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
 use super::{complete, inspect, list, man, verify};
+#[cfg(unix)]
+use super::{mount, run, serve, unmount, warm};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -81,6 +83,18 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
+    #[cfg(unix)]
+    Run(run::Arguments),
+    #[cfg(unix)]
+    Mount(mount::Arguments),
+    #[cfg(unix)]
+    #[command(alias = "umount")]
+    Unmount(unmount::Arguments),
+    #[cfg(unix)]
+    Warm(warm::Arguments),
+    #[cfg(unix)]
+    #[command(name = "__serve", hide = true)]
+    Serve(serve::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     List(list::Arguments),
@@ -97,6 +111,14 @@ impl Command {
     pub fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         match self {
+            #[cfg(unix)]
+            Self::Run(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Mount(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Warm(arguments) => arguments.apply(&mut overrides),
+            #[cfg(unix)]
+            Self::Unmount(_) | Self::Serve(_) => {}
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
             Self::Inspect(_) | Self::List(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
         }

@@ -9,13 +9,25 @@ pub mod failure;
 pub mod inspect;
 pub mod list;
 pub mod man;
+#[cfg(unix)]
+pub mod mount;
 pub mod output;
 pub mod package;
 pub mod progress;
 pub mod reference;
+#[cfg(unix)]
+pub mod run;
+#[cfg(unix)]
+pub mod serve;
+#[cfg(unix)]
+pub mod session;
 pub mod status;
 pub mod table;
+#[cfg(unix)]
+pub mod unmount;
 pub mod verify;
+#[cfg(unix)]
+pub mod warm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,6 +54,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return usage(&error, wish);
         }
     };
+    // The serving process gets everything that it needs to know from whoever starts it.
+    #[cfg(unix)]
+    if let Command::Serve(arguments) = &line.command {
+        return serve::run(arguments);
+    }
     let environment = Environment::of_process();
     let no_color = environment.filled(variables::NO_COLOR).is_some();
     let plain = Output::new(line.global.color, no_color, line.global.quiet);
@@ -74,6 +91,16 @@ fn usage(error: &clap::Error, wish: ColorWish) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
+        #[cfg(unix)]
+        Command::Run(arguments) => run::run(arguments, context),
+        #[cfg(unix)]
+        Command::Mount(arguments) => mount::run(arguments, context),
+        #[cfg(unix)]
+        Command::Unmount(arguments) => unmount::run(arguments, context),
+        #[cfg(unix)]
+        Command::Warm(arguments) => warm::run(arguments, context),
+        #[cfg(unix)]
+        Command::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),

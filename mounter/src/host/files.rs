@@ -41,16 +41,6 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Tells whether this process acts as the system's administrator (root on Unix; elsewhere nobody knows, so no).
-#[must_use]
-pub fn is_administrator() -> bool {
-    #[cfg(unix)]
-    let administrator = rustix::process::geteuid().is_root();
-    #[cfg(not(unix))]
-    let administrator = false;
-    administrator
-}
-
 /// Returns the permission bits of a file or directory, following links; `None` outside Unix.
 ///
 /// # Errors

@@ -71,6 +71,7 @@ pub fn join<'a>(words: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> String 
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

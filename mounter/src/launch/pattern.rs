@@ -180,6 +180,7 @@ fn names(directory: &Path) -> Result<Vec<std::ffi::OsString>, DiskError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -95,6 +95,7 @@ fn place_of(target: &str, workenv: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

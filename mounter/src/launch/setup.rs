@@ -167,6 +167,7 @@ fn describe(action: &Action) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use std::path::Path;
 

@@ -2,11 +2,38 @@
 
 use std::path::Path;
 
+use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::package::trailer::Index;
 use slotfs_fs::package::{Package, PackageKind};
 
 use crate::workenv::{self, IndexFacts, PackageFacts, PackageId};
+
+/// A package that was verified and may be used, and what its work environment needs to know about it.
+#[derive(Debug)]
+pub struct Examined {
+    /// The package.
+    pub package: Package,
+    /// As its work environment sees it.
+    pub facts: PackageFacts,
+}
+
+impl Examined {
+    /// Takes a package whose slots were verified and that may be used.
+    ///
+    /// # Errors
+    /// The package's path cannot be resolved any more.
+    pub fn new(package: Package) -> Result<Self, DiskError> {
+        let facts = facts(&package)?;
+        Ok(Self { package, facts })
+    }
+
+    /// Returns which file was verified; `None` for a directory, which may change at any time.
+    #[must_use]
+    pub fn identity(&self) -> Option<FileIdentity> {
+        (self.package.kind() != PackageKind::Directory).then(|| self.package.identity())
+    }
+}
 
 /// Returns what a work environment needs to know about `package`.
 ///

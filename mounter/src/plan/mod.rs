@@ -3,16 +3,14 @@
 //! **Invariant:** only this module knows the words of both crates, and it decides nothing itself.
 
 mod age;
-mod examine;
 mod facts;
 mod keys;
 mod policies;
 mod slots;
 mod trust;
 
-pub use examine::{ExamineError, Examined, examine};
-pub use facts::facts;
+pub use facts::{Examined, facts};
 pub use keys::KeyStores;
 pub use policies::{PolicyError, operator_policy};
-pub use slots::{SlotPlan, Wishes, machine, slots};
+pub use slots::{SlotPlan, Wishes, kept_on_upgrade, machine, slots};
 pub use trust::{Circumstances, Judgement, judge};

@@ -1,9 +1,15 @@
 //! Which slots are mounted when, who may write over them, and what becomes of that.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use slotfs_fs::package::{Package, Slot};
 use slotfs_policy::access::{self, Access, AccessError, SlotAccess, SlotFacts};
 use slotfs_policy::lifecycle::{Circumstances, Lifecycle, Moment, Phase, Prefetch, Presence, Reading, Rules};
 use slotfs_policy::platform::{self, Platform};
+
+use crate::host::files::path_from_bytes;
 
 /// What the user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +76,27 @@ pub fn slots(package: &Package, wishes: &Wishes, machine: Platform) -> Result<Ve
     let accesses = access::decide(&facts, wishes.access, &wishes.slots)?;
     let planned = slots.iter().zip(readings).zip(accesses);
     Ok(planned.map(|((slot, reading), access)| plan(slot, reading, access, wishes, machine)).collect())
+}
+
+/// Returns the top-level names below which an upgrade of the package keeps what was written: the user's own
+/// directories, and those of slots that say so.
+#[must_use]
+pub fn kept_on_upgrade(package: &Package, plans: &[SlotPlan]) -> BTreeSet<OsString> {
+    let directories = package.metadata().workenv.iter().flat_map(|section| &section.directories);
+    let own = directories.filter_map(|directory| {
+        let below = directory.path.strip_prefix("{workenv}").unwrap_or(&directory.path);
+        let first = below.split('/').find(|part| !part.is_empty() && *part != ".")?;
+        // What is temporary is nobody's to keep.
+        (first != "tmp" && first != "..").then(|| OsString::from(first))
+    });
+    let kept = plans
+        .iter()
+        .filter(|plan| plan.rules.keep_modified_on_upgrade || plan.lifecycle == Lifecycle::Persistent);
+    let targets = kept.filter_map(|plan| {
+        let slot = package.slots().iter().find(|slot| slot.position == plan.position)?;
+        slot.target.first().map(|name| PathBuf::into_os_string(path_from_bytes(name.clone())))
+    });
+    own.chain(targets).collect()
 }
 
 fn plan(slot: &Slot, reading: Reading, access: Access, wishes: &Wishes, machine: Platform) -> SlotPlan {

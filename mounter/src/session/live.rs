@@ -90,7 +90,6 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::super::place::tests::place;
-    use super::*;
 
     #[test]
     fn only_the_last_lease_given_back_is_the_last() {

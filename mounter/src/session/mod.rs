@@ -9,14 +9,19 @@
 
 mod assemble;
 mod drain;
+pub mod end;
 mod error;
 mod finish;
+pub mod foreground;
+mod halfway;
 pub mod live;
 pub mod place;
+pub mod prepare;
 pub mod program;
 pub mod record;
 pub mod recover;
 pub mod request;
+pub mod run;
 pub mod serve;
 pub mod start;
 pub mod wire;

@@ -168,6 +168,14 @@ impl Place {
         FileLock::acquire(&self.workenv.leases_lock(), Mode::Shared, limit).map(Lease)
     }
 
+    /// Keeps everybody from taking a lease; `None` when somebody holds one.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened or locked.
+    pub fn try_no_lease(&self) -> Result<Option<FileLock>, DiskError> {
+        FileLock::try_acquire(&self.workenv.leases_lock(), Mode::Exclusive)
+    }
+
     /// Waits until nobody holds a lease and keeps everybody from taking one; for the server's watching thread.
     ///
     /// # Errors

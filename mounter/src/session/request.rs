@@ -35,8 +35,10 @@ pub struct ServedSlot {
     pub id: String,
     /// Whether the overlay may change it.
     pub writable: bool,
-    /// Whether what is written over it goes when the mount ends.
-    pub drop_writes: bool,
+    /// Whether what was written over it earlier goes before the mount is made.
+    pub drop_at_start: bool,
+    /// Whether what is written over it goes when the mount is gone.
+    pub drop_at_end: bool,
     /// Whether its decoded content may stay in the shared store.
     pub keep_in_store: bool,
     /// Whether its content is fetched before anything asks for it.
@@ -109,8 +111,10 @@ pub struct ServeRequest {
     pub serves_both: bool,
     /// The slots to serve, bottom first.
     pub slots: Vec<ServedSlot>,
-    /// Where writes go; `None` makes the mount read-only.
+    /// Where writes go; `None` shows the slots alone, as they are.
     pub spill: Option<Spill>,
+    /// Whether the kernel refuses every change.
+    pub read_only: bool,
     /// How to mount.
     pub mount: MountWishes,
     /// Decompression limits.
@@ -207,11 +211,13 @@ pub(crate) mod tests {
                 position: 0,
                 id: "python".into(),
                 writable: true,
-                drop_writes: false,
+                drop_at_start: false,
+                drop_at_end: true,
                 keep_in_store: true,
                 prefetch: true,
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
+            read_only: false,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
             limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
         }

@@ -161,7 +161,7 @@ fn begin(request: &ServeRequest) -> Result<Serving, ServeError> {
 
 fn mount_options(request: &ServeRequest) -> MountOptions {
     let mut options = MountOptions::new(request.package.as_os_str());
-    options.read_only = request.spill.is_none();
+    options.read_only = request.read_only || request.spill.is_none();
     options.others = if request.mount.allow_other { OtherUsers::Required } else { OtherUsers::WherePossible };
     options.open = if request.mount.passthrough { OpenMode::Automatic } else { OpenMode::Requests };
     options.threads = request.mount.threads;

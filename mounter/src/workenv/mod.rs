@@ -251,4 +251,5 @@ impl Workenv {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 pub(crate) mod tests;

@@ -118,6 +118,7 @@ fn is_possible(name: &OsStr) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
     use crate::workenv::tests::facts;

@@ -1,7 +1,6 @@
 //! Every byte that the reader looks at, changed; every length. Either an error, or provably the same package.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use slotfs_fs::package::signature::SignatureState;
@@ -10,7 +9,7 @@ use slotfs_fs::package::verify::verify;
 use slotfs_fs::package::{Limits, Package, PackageError};
 use slotfs_tests::package::{Built, descriptor, fix_index_checksum, index};
 
-use crate::support::{built, file_of, slots_shown};
+use crate::support::{built, file_of, slots_shown, write_at};
 
 /// A package in a file, in which bytes are changed and put back.
 struct Patched {
@@ -31,10 +30,10 @@ impl Patched {
         bytes: &[u8],
         look: impl FnOnce(Result<Package, PackageError>) -> T,
     ) -> T {
-        self.file.write_all_at(bytes, offset as u64).unwrap();
+        write_at(&self.file, bytes, offset);
         let seen = look(self.open());
         let original = &self.built.bytes[offset..offset + bytes.len()];
-        self.file.write_all_at(original, offset as u64).unwrap();
+        write_at(&self.file, original, offset);
         seen
     }
 

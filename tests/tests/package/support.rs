@@ -1,7 +1,7 @@
 //! Opening packages that are bytes in memory.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use slotfs_fs::package::{Limits, Package, PackageError, Slot};
@@ -30,6 +30,12 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
+}
+
+/// Writes `bytes` at `offset`.
+pub(crate) fn write_at(mut file: &File, bytes: &[u8], offset: usize) {
+    file.seek(SeekFrom::Start(offset as u64)).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 /// A small package with one slot of each container, compressed and not.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::package::verified::Ledger;
@@ -11,7 +11,7 @@ use slotfs_fs::package::verify::{Outcome, Progress, Verification, verify};
 use slotfs_fs::package::{Limits, Package};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, descriptor};
 
-use crate::support::{built, open};
+use crate::support::{built, open, write_at};
 
 /// Opens the package at `path` once its times are old enough to be trusted.
 fn settled(path: &Path) -> Package {
@@ -71,16 +71,15 @@ fn progress_grows_to_the_whole_and_several_slots_are_hashed() {
 
 #[test]
 fn a_package_written_to_while_it_is_hashed_is_refused() {
-    use std::os::unix::fs::FileExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.psp");
     let built = built();
     built.write(&path);
     let package = settled(&path);
-    let offset = built.slots[0].start as u64;
+    let offset = built.slots[0].start;
     let error = verify(&package, &|_| {
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.write_all_at(b"x", offset).unwrap();
+        write_at(&file, b"x", offset);
     })
     .unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` changed while it was being read", path.display()));
@@ -121,11 +120,14 @@ fn only_good_and_settled_packages_are_remembered() {
 
     let fresh = folder.path().join("fresh.psp");
     built().write(&fresh);
-    let package = Package::open(&fresh, &Limits::default()).unwrap();
-    assert!(
-        !ledger.record(&package, &verified(&package)).unwrap(),
-        "written to in the same tick of the clock"
-    );
+    let package = settled(&fresh);
+    let changed = UNIX_EPOCH + Duration::from_nanos(package.identity().changed.try_into().unwrap());
+    for (after, recorded) in [(0, false), (10, false), (5000, true)] {
+        let started = changed + Duration::from_millis(after);
+        let verification = Verification { started, ..verified(&package) };
+        assert_eq!(ledger.record(&package, &verification).unwrap(), recorded, "{after} ms after a write");
+    }
+    fs::remove_dir_all(folder.path().join("verified-v1")).unwrap();
 
     let directory = Package::open(folder.path(), &Limits::default()).unwrap();
     assert!(!ledger.record(&directory, &verified(&directory)).unwrap());

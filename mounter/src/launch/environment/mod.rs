@@ -131,4 +131,5 @@ fn check(environment: &Environment) -> Result<(), LaunchError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests;
