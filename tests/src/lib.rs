@@ -1,5 +1,10 @@
 //! Test harness.
 
+pub mod model;
 #[cfg(unix)]
 pub mod mounted;
+pub mod operations;
 pub mod package;
+pub mod subject;
+#[cfg(unix)]
+pub mod volume_subject;
