@@ -11,5 +11,7 @@ pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+#[cfg(unix)]
+pub mod unix;
 
 pub use error::{Context, DiskError};

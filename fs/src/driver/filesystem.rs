@@ -1,188 +1,36 @@
 //! Every request of the kernel: decoded, one call of the volume, one reply.
 //!
-//! Nothing here knows what a slot, a layer or an upper directory is.
+//! Nothing here knows what a slot, a layer or an upper directory is. What takes more than a line or two is in
+//! [`super::opening`], [`super::listing`] and [`super::server`].
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
-use super::attributes::{device_from_kernel, file_attributes, file_type, kind_of_mode, lifetime, set_time};
-use super::capabilities::{Agreed, negotiate};
-use super::numbers::Numbers;
-use super::opens::{Opens, Way, Wish};
+use super::attributes::{device_from_kernel, kind_of_mode, set_time};
+use super::capabilities::negotiate;
+use super::opening::answer_open;
 use super::options::OpenMode;
-use super::privileges::{taken_by, without_privileges};
-use super::replies::{
-    self, GENERATION, access, bytes, caller, guarded, handle, handle_number, name_list, needed, rename_mode,
-};
-use super::statistics::{Operation, Statistics};
-use crate::volume::{
-    Access, Entry, FsError, Lookup, NodeId, Opened, SetAttributes, Status, Volume, XattrMode,
-};
+use super::replies::{self, bytes, caller, empty, handle, handle_number, name_list, needed, rename_mode};
+use super::server::FuseDriver;
+use super::statistics::Operation;
+use crate::volume::{FsError, SetAttributes};
 
 thread_local! {
     /// Reads are answered from here; it grows to the largest request its thread has seen (at most 1 MiB).
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Serves a volume to the kernel.
-#[derive(Debug)]
-pub(super) struct FuseDriver {
-    volume: Arc<Volume>,
-    numbers: Numbers,
-    opens: Opens<BackingId>,
-    statistics: Arc<Statistics>,
-    /// Set once the connection stands.
-    notifier: Arc<OnceLock<Notifier>>,
-    agreed: Arc<OnceLock<Agreed>>,
-    mode: OpenMode,
-    /// Once `open` was answered with ENOSYS, files come without handles for good.
-    unasked: AtomicBool,
-}
-
-impl FuseDriver {
-    pub(super) fn new(
-        volume: Arc<Volume>,
-        mode: OpenMode,
-        statistics: Arc<Statistics>,
-        notifier: Arc<OnceLock<Notifier>>,
-        agreed: Arc<OnceLock<Agreed>>,
-    ) -> Self {
-        Self {
-            volume,
-            numbers: Numbers::new(),
-            opens: Opens::new(),
-            statistics,
-            notifier,
-            agreed,
-            mode,
-            unasked: AtomicBool::new(false),
-        }
-    }
-
-    fn guarded<T>(
-        &self,
-        operation: Operation,
-        number: INodeNo,
-        call: impl FnOnce() -> Result<T, FsError>,
-    ) -> Result<T, Errno> {
-        guarded(&self.statistics, operation, number, call)
-    }
-
-    fn node(&self, number: INodeNo) -> Result<NodeId, FsError> {
-        self.numbers.node(number.0)
-    }
-
-    /// Tells whether the kernel may open everything by itself from now on. A volume that is still being
-    /// indexed at the first open gets there later.
-    fn opens_unasked(&self, allowed: bool) -> bool {
-        if !allowed || self.mode != OpenMode::Automatic {
-            return false;
-        }
-        if self.unasked.load(Ordering::Relaxed) {
-            return true;
-        }
-        let immutable = self.volume.is_immutable();
-        self.unasked.store(immutable, Ordering::Relaxed);
-        immutable
-    }
-
-    /// Decides how an open file is served, and counts it.
-    fn way(
-        &self,
-        node: NodeId,
-        access: Access,
-        opened: &Opened,
-        register: impl FnOnce(&std::fs::File) -> io::Result<BackingId>,
-    ) -> Way<BackingId> {
-        let mut backing = opened.backing.as_deref();
-        // The kernel writes with our privileges there, so it would leave set-id bits in place.
-        if access.write && backing.is_some() && self.opens.passthrough() {
-            let privileged = self.volume.attributes(node).map(|status| without_privileges(&status).is_some());
-            backing = backing.filter(|_| !privileged.unwrap_or(true));
-        }
-        self.opens
-            .begin(&Wish { node, write: access.write, keep_cache: opened.keep_cache, backing }, register)
-    }
-
-    /// Takes set-id bits from a file that was changed by somebody without the right to keep them.
-    fn drop_privileges(&self, request: &Request, number: INodeNo, node: NodeId) -> Result<(), FsError> {
-        if let Some(mode) = without_privileges(&self.volume.attributes(node)?) {
-            let changes = SetAttributes { mode: Some(mode), ..Default::default() };
-            self.volume.set_attributes(caller(request), node, None, &changes)?;
-            self.invalidate_attributes(number);
-        }
-        Ok(())
-    }
-
-    /// Makes the kernel ask for a node's attributes again; its pages stay.
-    fn invalidate_attributes(&self, number: INodeNo) {
-        if let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.inval_inode(number, -1, 0)
-        {
-            tracing::debug!(node = number.0, "cannot invalidate attributes: {error}");
-        }
-    }
-
-    fn attributes_reply(&self, number: INodeNo, result: Result<Status, Errno>, reply: ReplyAttr) {
-        match result {
-            // Here the number shown is free: an alias need not appear.
-            Ok(status) => reply.attr(&lifetime(status.lasting), &file_attributes(status.inode, &status)),
-            Err(error) => {
-                tracing::trace!(node = number.0, "no attributes");
-                reply.error(error);
-            }
-        }
-    }
-
-    /// Opens what `create` was to make, where it exists by now and the caller does not mind.
-    fn open_existing(
-        &self,
-        parent: NodeId,
-        name: &OsStr,
-        flags: OpenFlags,
-    ) -> Result<(Entry, Opened), FsError> {
-        match self.volume.lookup(parent, bytes(name))? {
-            Lookup::Found(entry) => {
-                let truncate = flags.0 & libc::O_TRUNC != 0;
-                match self.volume.open(entry.node, access(flags), truncate) {
-                    Ok(opened) => Ok((entry, opened)),
-                    Err(error) => {
-                        self.volume.forget(entry.node, 1);
-                        Err(error)
-                    }
-                }
-            }
-            Lookup::Absent { .. } => Err(FsError::NotFound),
-        }
-    }
-}
-
-/// No close is worth a request: there is nothing that could fail then (no writeback cache, no remote locks).
-const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
-
-fn cached_flags(keep: bool) -> FopenFlags {
-    if keep { OPEN_FLAGS | FopenFlags::FOPEN_KEEP_CACHE } else { OPEN_FLAGS }
-}
-
-fn empty(result: Result<(), Errno>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
 }
 
 impl Filesystem for FuseDriver {
@@ -211,7 +59,7 @@ impl Filesystem for FuseDriver {
     fn getattr(&self, _request: &Request, number: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let result =
             self.guarded(Operation::GetAttributes, number, || self.volume.attributes(self.node(number)?));
-        self.attributes_reply(number, result, reply);
+        replies::attributes(result, reply);
     }
 
     fn setattr(
@@ -233,8 +81,7 @@ impl Filesystem for FuseDriver {
         reply: ReplyAttr,
     ) {
         let result = self.guarded(Operation::SetAttributes, number, || {
-            let node = self.node(number)?;
-            let mut changes = SetAttributes {
+            let changes = SetAttributes {
                 mode: mode.map(|mode| mode & 0o7777),
                 user,
                 group,
@@ -242,12 +89,9 @@ impl Filesystem for FuseDriver {
                 accessed: accessed.map(set_time),
                 modified: modified.map(set_time),
             };
-            if taken_by(&changes, request.uid()) {
-                changes.mode = without_privileges(&self.volume.attributes(node)?);
-            }
-            self.volume.set_attributes(caller(request), node, file.and_then(handle), &changes)
+            self.set_attributes(request, number, file.and_then(handle), changes)
         });
-        self.attributes_reply(number, result, reply);
+        replies::attributes(result, reply);
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
@@ -348,30 +192,15 @@ impl Filesystem for FuseDriver {
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_unasked(self.agreed.get().is_some_and(|agreed| agreed.no_open)) {
+        if self.opens_unasked(|agreed| agreed.no_open) {
             self.statistics.count(Operation::Open);
             // The kernel keeps this in mind: no open or release from now on, and pages are kept.
             return reply.error(Errno::ENOSYS);
         }
         let result = self.guarded(Operation::Open, number, || {
-            let node = self.node(number)?;
-            let truncate = flags.0 & libc::O_TRUNC != 0;
-            let opened = self.volume.open(node, access(flags), truncate)?;
-            if truncate && request.uid() != 0 {
-                self.drop_privileges(request, number, node)?;
-            }
-            let way = self.way(node, access(flags), &opened, |file| reply.open_backing(file));
-            Ok((opened, way))
+            self.open_file(request, number, flags, |file| reply.open_backing(file))
         });
-        match result {
-            Ok((opened, Way::Cached { keep })) => {
-                reply.opened(handle_number(opened.handle), cached_flags(keep));
-            }
-            Ok((opened, Way::Passthrough(backing))) => {
-                reply.opened_passthrough(handle_number(opened.handle), OPEN_FLAGS, &backing);
-            }
-            Err(error) => reply.error(error),
-        }
+        answer_open(result, reply);
     }
 
     fn create(
@@ -384,37 +213,11 @@ impl Filesystem for FuseDriver {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let flags = OpenFlags(flags);
         let result = self.guarded(Operation::Create, parent, || {
-            let directory = self.node(parent)?;
-            let made =
-                self.volume.create(caller(request), directory, bytes(name), mode & 0o7777, access(flags));
-            let (entry, opened) = match made {
-                Err(FsError::Exists) if flags.0 & libc::O_EXCL == 0 => {
-                    self.open_existing(directory, name, flags)?
-                }
-                made => made?,
-            };
-            let way = self.way(entry.node, access(flags), &opened, |file| reply.open_backing(file));
-            Ok((entry, opened, way))
+            let register = |file: &File| reply.open_backing(file);
+            self.create_file(request, parent, name, mode, OpenFlags(flags), register)
         });
-        match result {
-            Ok((entry, opened, way)) => {
-                let named = self.numbers.learn(&entry);
-                let kept = lifetime(entry.status.lasting && named.exact);
-                let attributes = file_attributes(named.number, &entry.status);
-                let file = handle_number(opened.handle);
-                match way {
-                    Way::Cached { keep } => {
-                        reply.created(&kept, &attributes, GENERATION, file, cached_flags(keep));
-                    }
-                    Way::Passthrough(backing) => {
-                        reply.created_passthrough(&kept, &attributes, GENERATION, file, OPEN_FLAGS, &backing)
-                    }
-                }
-            }
-            Err(error) => reply.error(error),
-        }
+        self.answer_create(result, reply);
     }
 
     fn read(
@@ -500,16 +303,7 @@ impl Filesystem for FuseDriver {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let result = self.guarded(Operation::Release, number, || {
-            let handle = needed(file)?;
-            let stale = match self.node(number) {
-                Ok(node) => self.opens.end(node, access(flags).write),
-                Err(_) => false,
-            };
-            self.volume.release(handle);
-            Ok(stale)
-        });
-        match result {
+        match self.guarded(Operation::Release, number, || self.close_file(number, file, flags)) {
             Ok(stale) => {
                 reply.ok();
                 if stale {
@@ -535,23 +329,12 @@ impl Filesystem for FuseDriver {
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_unasked(self.agreed.get().is_some_and(|agreed| agreed.no_open_directory)) {
+        if self.opens_unasked(|agreed| agreed.no_open_directory) {
             self.statistics.count(Operation::OpenDirectory);
             return reply.error(Errno::ENOSYS);
         }
-        let result = self.guarded(Operation::OpenDirectory, number, || {
-            let node = self.node(number)?;
-            let handle = self.volume.open_directory(node)?;
-            // A listing that the kernel keeps must be one that only changes through the kernel.
-            let lasting = self.volume.attributes(node).is_ok_and(|status| status.lasting);
-            Ok((handle, lasting))
-        });
-        match result {
-            Ok((handle, lasting)) => {
-                let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-                let flags = if lasting { kept } else { FopenFlags::empty() };
-                reply.opened(handle_number(handle), flags);
-            }
+        match self.guarded(Operation::OpenDirectory, number, || self.open_directory(number)) {
+            Ok((handle, flags)) => reply.opened(handle_number(handle), flags),
             Err(error) => reply.error(error),
         }
     }
@@ -565,11 +348,7 @@ impl Filesystem for FuseDriver {
         mut reply: ReplyDirectory,
     ) {
         let result = self.guarded(Operation::ReadDirectory, number, || {
-            let node = self.node(number)?;
-            self.volume.read_directory(node, handle(file), offset, false, &mut |entry| {
-                let name = OsStr::from_bytes(entry.name);
-                !reply.add(INodeNo(entry.inode), entry.next_offset, file_type(entry.kind), name)
-            })
+            self.list(number, handle(file), offset, &mut reply)
         });
         match result {
             Ok(()) => reply.ok(),
@@ -586,25 +365,7 @@ impl Filesystem for FuseDriver {
         mut reply: ReplyDirectoryPlus,
     ) {
         let result = self.guarded(Operation::ReadDirectoryPlus, number, || {
-            let node = self.node(number)?;
-            self.volume.read_directory(node, handle(file), offset, true, &mut |listed| {
-                let name = OsStr::from_bytes(listed.name);
-                let next = listed.next_offset;
-                let Some(entry) = &listed.entry else {
-                    // `.` and `..`: the kernel takes the name, number and kind, and looks at nothing else.
-                    let status = super::attributes::listed(listed.inode, listed.kind);
-                    return !reply.add(status.ino, next, name, &lifetime(false), &status, GENERATION);
-                };
-                let named = self.numbers.learn(entry);
-                let kept = lifetime(entry.status.lasting && named.exact);
-                let attributes = file_attributes(named.number, &entry.status);
-                let full = reply.add(attributes.ino, next, name, &kept, &attributes, GENERATION);
-                if full {
-                    // Not sent, so not learnt; the volume does not count it either.
-                    self.numbers.forget(named.number, 1);
-                }
-                !full
-            })
+            self.list_with_attributes(number, handle(file), offset, &mut reply)
         });
         match result {
             Ok(()) => reply.ok(),
@@ -641,26 +402,7 @@ impl Filesystem for FuseDriver {
     }
 
     fn statfs(&self, _request: &Request, number: INodeNo, reply: ReplyStatfs) {
-        match self.guarded(Operation::Space, number, || self.volume.space()) {
-            Ok(space) => {
-                let small = |value: u64, fallback: u32| match u32::try_from(value) {
-                    Ok(0) | Err(_) => fallback,
-                    Ok(value) => value,
-                };
-                let block = small(space.block_size, 4096);
-                reply.statfs(
-                    space.blocks,
-                    space.blocks_free,
-                    space.blocks_available,
-                    space.files,
-                    space.files_free,
-                    block,
-                    small(space.name_max, 255),
-                    block,
-                );
-            }
-            Err(error) => reply.error(error),
-        }
+        replies::space(self.guarded(Operation::Space, number, || self.volume.space()), reply);
     }
 
     fn setxattr(
@@ -674,12 +416,7 @@ impl Filesystem for FuseDriver {
         reply: ReplyEmpty,
     ) {
         let result = self.guarded(Operation::SetXattr, number, || {
-            let mode = match flags & (libc::XATTR_CREATE | libc::XATTR_REPLACE) {
-                0 => XattrMode::Set,
-                libc::XATTR_CREATE => XattrMode::Create,
-                libc::XATTR_REPLACE => XattrMode::Replace,
-                _ => return Err(FsError::Invalid("setxattr flags")),
-            };
+            let mode = replies::xattr_mode(flags)?;
             self.volume.set_extended_attribute(self.node(number)?, bytes(name), value, mode)
         });
         empty(result, reply);
@@ -731,27 +468,7 @@ impl Filesystem for FuseDriver {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let result = self.guarded(Operation::Seek, number, || {
-            let data = match whence {
-                libc::SEEK_DATA => true,
-                libc::SEEK_HOLE => false,
-                _ => return Err(FsError::Invalid("whence")),
-            };
-            let offset = u64::try_from(offset).map_err(|_| FsError::NoMoreData)?;
-            let node = self.node(number)?;
-            let found = match handle(file) {
-                Some(handle) => self.volume.seek(node, handle, offset, data)?,
-                None => {
-                    let read = Access { read: true, write: false, append: false };
-                    let handle = self.volume.open(node, read, false)?.handle;
-                    let found = self.volume.seek(node, handle, offset, data);
-                    self.volume.release(handle);
-                    found?
-                }
-            };
-            i64::try_from(found).map_err(|_| FsError::NoMoreData)
-        });
-        match result {
+        match self.guarded(Operation::Seek, number, || self.seek(number, handle(file), offset, whence)) {
             Ok(found) => reply.offset(found),
             Err(error) => reply.error(error),
         }

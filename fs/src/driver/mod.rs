@@ -12,13 +12,16 @@ mod capabilities;
 mod errno;
 mod error;
 mod filesystem;
+mod listing;
 mod mount;
 mod numbers;
+mod opening;
 mod opens;
 mod options;
 mod privileges;
 mod replies;
 mod served;
+mod server;
 mod statistics;
 
 pub use error::{DriverError, UnmountError};

@@ -73,11 +73,15 @@ impl Numbers {
             return Named { number, exact: true };
         }
         let mut aliases = lock(&self.aliases);
-        let number =
-            *aliases.entry(entry.node).or_insert_with(|| self.next_alias.fetch_add(1, Ordering::Relaxed));
+        let number = *aliases.entry(entry.node).or_insert_with(|| self.nobody());
         self.alias_count.store(aliases.len(), Ordering::Release);
         self.count(number, entry.node);
         Named { number, exact: false }
+    }
+
+    /// Returns a number that means no node and never will.
+    pub(super) fn nobody(&self) -> u64 {
+        self.next_alias.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts one lookup more for `number`, unless it means another node.
@@ -194,6 +198,15 @@ mod tests {
         assert_eq!(numbers.learn(&entry(6, 70)), alias);
         assert_eq!(numbers.forget(alias.number, 2), Some((NodeId(6), 2)));
         assert_eq!(numbers.learn(&entry(6, 70)), Named { number: 70, exact: true });
+    }
+
+    #[test]
+    fn nobodys_number_is_nobodys() {
+        let numbers = Numbers::new();
+        let nobody = numbers.nobody();
+        assert_ne!(nobody, numbers.nobody());
+        assert!(numbers.node(nobody).is_err());
+        assert_eq!(numbers.forget(nobody, 1), None);
     }
 
     #[test]

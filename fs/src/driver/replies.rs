@@ -6,14 +6,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fuser::{
-    Errno, FileHandle, Generation, INodeNo, OpenFlags, RenameFlags, ReplyEntry, ReplyXattr, Request,
+    Errno, FileHandle, Generation, INodeNo, OpenFlags, RenameFlags, ReplyAttr, ReplyEmpty, ReplyEntry,
+    ReplyStatfs, ReplyXattr, Request,
 };
 
 use super::attributes::{file_attributes, lifetime, nothing};
 use super::errno;
 use super::numbers::{Named, Numbers};
 use super::statistics::{Operation, Statistics};
-use crate::volume::{Access, Caller, Entry, FsError, HandleId, Lookup, RenameMode};
+use crate::volume::{Access, Caller, Entry, FsError, HandleId, Lookup, RenameMode, Space, Status, XattrMode};
 
 /// Node numbers are never reused while the kernel knows them, so one generation is enough.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -69,6 +70,44 @@ pub(super) fn lookup(numbers: &Numbers, result: Result<Lookup, Errno>, reply: Re
     }
 }
 
+/// Answers with attributes. The inode number shown is free here: an alias need not appear.
+pub(super) fn attributes(result: Result<Status, Errno>, reply: ReplyAttr) {
+    match result {
+        Ok(status) => reply.attr(&lifetime(status.lasting), &file_attributes(status.inode, &status)),
+        Err(error) => reply.error(error),
+    }
+}
+
+/// Answers with nothing but that it is done.
+pub(super) fn empty(result: Result<(), Errno>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+/// Answers with the space on the disk; what the volume leaves open is what disks usually have.
+pub(super) fn space(result: Result<Space, Errno>, reply: ReplyStatfs) {
+    let known =
+        |value: u64, usual: u32| u32::try_from(value).ok().filter(|&value| value > 0).unwrap_or(usual);
+    match result {
+        Ok(space) => {
+            let block = known(space.block_size, 4096);
+            reply.statfs(
+                space.blocks,
+                space.blocks_free,
+                space.blocks_available,
+                space.files,
+                space.files_free,
+                block,
+                known(space.name_max, 255),
+                block,
+            );
+        }
+        Err(error) => reply.error(error),
+    }
+}
+
 /// Answers with an attribute's value or a list of names, as `getxattr(2)` says: size 0 asks for the length.
 pub(super) fn xattr(result: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
     match result {
@@ -119,6 +158,16 @@ pub(super) fn access(flags: OpenFlags) -> Access {
         read: mode != libc::O_WRONLY,
         write: mode != libc::O_RDONLY,
         append: flags.0 & libc::O_APPEND != 0,
+    }
+}
+
+/// Returns what `setxattr(2)` does to what it meets.
+pub(super) fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {
+    match flags & (libc::XATTR_CREATE | libc::XATTR_REPLACE) {
+        0 => Ok(XattrMode::Set),
+        libc::XATTR_CREATE => Ok(XattrMode::Create),
+        libc::XATTR_REPLACE => Ok(XattrMode::Replace),
+        _ => Err(FsError::Invalid("setxattr flags")),
     }
 }
 

@@ -8,9 +8,9 @@ use fuser::{Config, Session, SessionACL};
 
 use super::capabilities::Agreed;
 use super::error::{DriverError, UnmountError};
-use super::filesystem::FuseDriver;
-use super::mount::{self, Connection};
+use super::mount;
 use super::options::MountOptions;
+use super::server::FuseDriver;
 use super::statistics::Statistics;
 use crate::volume::Volume;
 
@@ -52,12 +52,11 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
         Arc::clone(&notifier),
         Arc::clone(&agreed),
     );
-    let connection = mount::mount(mountpoint, options)?;
+    let device = mount::mount(mountpoint, options)?;
     let threads = options.thread_count();
-    let config = config(&connection, threads);
     // Who may enter is the kernel's affair: it knows users that fuser's own check would shut out, such as a
     // program that changed its user after opening a file.
-    let session = Session::from_fd(driver, connection.device, SessionACL::All, config).map_err(|source| {
+    let session = Session::from_fd(driver, device, SessionACL::All, config(threads)).map_err(|source| {
         undo(mountpoint, DriverError::Handshake { mountpoint: mountpoint.into(), source })
     })?;
     let _ = notifier.set(session.notifier());
@@ -71,12 +70,12 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
     Ok(Served { mountpoint: mountpoint.to_path_buf(), statistics, features, thread })
 }
 
-fn config(connection: &Connection, threads: usize) -> Config {
+fn config(threads: usize) -> Config {
     let mut config = Config::default();
     // fuser serves from several threads on Linux only.
     config.n_threads = Some(if cfg!(target_os = "linux") { threads } else { 1 });
     // A descriptor for each thread: they do not wait for one another in the kernel's queue.
-    config.clone_fd = cfg!(target_os = "linux") && connection.reopen;
+    config.clone_fd = cfg!(target_os = "linux");
     config
 }
 

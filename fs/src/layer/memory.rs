@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use super::{Layer, LayerError, LayerNode, Visit};
+use super::{ExtendedAttributes, Layer, LayerError, LayerNode, Visit};
 use crate::node::{Attributes, Kind, Timestamp};
 
 /// A call that does not fit the tree built so far.
@@ -325,7 +325,7 @@ impl Layer for MemoryLayer {
         })
     }
 
-    fn extended_attributes(&self, node: LayerNode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+    fn extended_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
         Ok(self.node(node)?.xattrs.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 

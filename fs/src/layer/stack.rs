@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Layer, LayerError, LayerNode};
+use crate::disk::digest::Digest;
 use crate::node::{Attributes, Kind};
 
 /// A layer and where it lies in the volume.
@@ -149,6 +150,23 @@ impl Stack {
     #[must_use]
     pub fn layers(&self) -> &[PlacedLayer] {
         &self.layers
+    }
+
+    /// Returns a short text that is the same for the same layers at the same places, and different for others.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut text = Vec::new();
+        for placed in &self.layers {
+            let target = placed.target.join(&b'/');
+            let identity = placed.layer.identity().unwrap_or_default();
+            for part in [placed.name.as_bytes(), &target, identity.as_bytes()] {
+                text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+                text.extend_from_slice(part);
+            }
+        }
+        let mut digest = Digest::of(&text).to_string();
+        digest.truncate(16);
+        digest
     }
 
     /// Tells whether all layers' names and attributes are final.

@@ -3,13 +3,16 @@
 //! A listing is taken once, when a handle is first read from its start, and never changes under its reader, so
 //! offsets stay right while names come and go.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::look::DirectoryView;
+use super::look::{DirectoryView, upper_inode};
 use super::{DirectoryEntry, FsError, HandleId, Lookup, NodeId, Volume, lock};
+use crate::disk::unix::{Directory, Listed};
 use crate::node::Kind;
+use crate::overlay::Upper;
+use crate::overlay::format::Found;
 
 /// How many listings of directories that are read without a handle are kept.
 const KEPT_LISTINGS: usize = 8;
@@ -128,15 +131,55 @@ impl Volume {
         Ok(listing)
     }
 
-    /// Lists `view`: what the upper directory holds, then what shows of the layers.
+    /// Lists `view`: what the upper directory holds, and what shows of the layers, sorted by name.
     pub(super) fn list(&self, view: &DirectoryView) -> Result<Listing, FsError> {
         let mut entries = Vec::new();
+        let mut covered = HashSet::new();
+        if let (Some(upper), Some(state), false) = (&self.upper, view.upper, view.removed) {
+            let _names = self.names();
+            let directory = self.upper_directory(view.node.id)?;
+            for listed in directory.list()? {
+                covered.insert(listed.name.clone());
+                if let Some(entry) = list_upper(upper, &directory, listed, state.impure)? {
+                    entries.push(entry);
+                }
+            }
+        }
         if let Some(lower) = view.lower() {
             self.stack.list(lower, &mut |name, inode, kind| {
-                entries.push(ListingEntry { name: name.into(), inode, kind });
+                if !covered.contains(name) {
+                    entries.push(ListingEntry { name: name.into(), inode, kind });
+                }
                 ControlFlow::Continue(())
             })?;
         }
+        if !covered.is_empty() {
+            entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        }
         Ok(Listing { entries })
+    }
+}
+
+/// Describes one name of the upper directory; `None` for a whiteout. In a directory that is not impure the
+/// listing itself tells all, so that nothing needs a look at the file.
+fn list_upper(
+    upper: &Upper,
+    directory: &Arc<Directory>,
+    listed: Listed,
+    impure: bool,
+) -> Result<Option<ListingEntry>, FsError> {
+    let name = listed.name.into_boxed_slice();
+    match listed.kind {
+        Some(kind) if !impure && kind != Kind::CharacterDevice => {
+            let inode = upper.indexed_number(listed.inode).unwrap_or_else(|| upper_inode(listed.inode));
+            Ok(Some(ListingEntry { name, inode, kind }))
+        }
+        _ => match upper.examine(directory, &name, impure)? {
+            Found::Nothing | Found::Whiteout => Ok(None),
+            Found::Entry(entry) => {
+                let inode = entry.number.unwrap_or_else(|| upper_inode(entry.inode));
+                Ok(Some(ListingEntry { name, inode, kind: entry.attributes.kind }))
+            }
+        },
     }
 }

@@ -9,6 +9,7 @@ use super::table::{LowerPath, NewNode, Node, Slot, UpperState};
 use super::{Entry, FsError, Lookup, NodeId, Volume, lock};
 use crate::layer::stack::Lower;
 use crate::node::Kind;
+use crate::overlay::format::{Found, UpperEntry};
 
 /// Longest name in bytes (`NAME_MAX`).
 const NAME_MAX: usize = 255;
@@ -28,6 +29,14 @@ pub(super) struct DirectoryView {
     pub(super) removed: bool,
     pub(super) version: u64,
 }
+
+/// The number of a node that only the upper directory has.
+pub(super) fn upper_inode(inode: u64) -> u64 {
+    UPPER_ONLY | inode
+}
+
+/// Marks inode numbers that no layer gives.
+pub(super) const UPPER_ONLY: u64 = 1 << 63;
 
 impl Held<'_> {
     /// Leaves the reference to the caller, who gives it back by `forget`.
@@ -180,9 +189,64 @@ impl Volume {
 
     /// Looks in the upper directory, then in the layers.
     fn search(&self, view: &DirectoryView, name: &[u8]) -> Result<Option<NewNode>, FsError> {
+        if let (Some(upper), Some(state)) = (&self.upper, view.upper) {
+            let found = {
+                let _names = self.names();
+                upper.examine(&self.upper_directory(view.node.id)?, name, state.impure)?
+            };
+            match found {
+                Found::Nothing => {}
+                Found::Whiteout => return Ok(None),
+                Found::Entry(entry) => return self.upper_node(view, name, &entry).map(Some),
+            }
+        }
         let Some(within) = view.lower() else { return Ok(None) };
         let Some(lower) = self.stack.lookup(within, name)? else { return Ok(None) };
-        Ok(Some(self.lower_node(view, name, lower)))
+        let mut new = self.lower_node(view, name, lower);
+        // A copy in the index shows under every name of the original.
+        if let Some(inode) = self.upper.as_ref().and_then(|upper| upper.indexed_file(new.inode)) {
+            new.upper = Some(UpperState { inode, opaque: false, impure: false });
+        }
+        Ok(Some(new))
+    }
+
+    /// Describes what the upper directory holds; a directory may go on in the layers.
+    fn upper_node(&self, view: &DirectoryView, name: &[u8], entry: &UpperEntry) -> Result<NewNode, FsError> {
+        let kind = entry.attributes.kind;
+        let state = UpperState { inode: entry.inode, opaque: entry.opaque, impure: entry.impure };
+        let (mut lower, mut lower_path) = (None, None);
+        if kind == Kind::Directory && !entry.opaque {
+            (lower, lower_path) = self.lower_directory(view, name, entry.redirect.as_deref())?;
+        }
+        let inode = entry.number.unwrap_or_else(|| upper_inode(entry.inode));
+        Ok(NewNode { kind, inode, lower, lower_path, upper: Some(state) })
+    }
+
+    /// Finds what of the layers shows in a directory of the upper: under its redirect, else under its name.
+    fn lower_directory(
+        &self,
+        view: &DirectoryView,
+        name: &[u8],
+        redirect: Option<&[u8]>,
+    ) -> Result<(Option<Lower>, Option<Arc<LowerPath>>), FsError> {
+        let (lower, path) = match redirect {
+            Some(path) if path.first() == Some(&b'/') => {
+                let parts: Vec<_> =
+                    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+                let step = |parent, name: &&[u8]| Some(Arc::new(LowerPath { parent, name: (*name).into() }));
+                (self.stack.walk(parts.iter().copied())?, parts.iter().fold(None, step))
+            }
+            redirect => {
+                let Some(within) = view.lower() else { return Ok((None, None)) };
+                let name = redirect.unwrap_or(name);
+                let path = LowerPath { parent: view.node.lower_path.clone(), name: name.into() };
+                (self.stack.lookup(within, name)?, Some(Arc::new(path)))
+            }
+        };
+        match lower {
+            Some(lower) if lower.kind == Kind::Directory => Ok((Some(lower), path)),
+            _ => Ok((None, None)),
+        }
     }
 
     /// Describes a node that only the layers hold.
@@ -196,7 +260,13 @@ impl Volume {
     fn enter(&self, view: &DirectoryView, name: &[u8], new: NewNode) -> Option<Arc<Node>> {
         let mut table = lock(&self.table);
         let parent = table.slot(view.node.id)?;
-        if parent.version != view.version {
+        if parent.version != view.version || parent.removed {
+            return None;
+        }
+        // Copied up under another of its names meanwhile.
+        if new.upper.is_none()
+            && self.upper.as_ref().is_some_and(|upper| upper.indexed_file(new.inode).is_some())
+        {
             return None;
         }
         let name =

@@ -3,24 +3,36 @@
 //! **Invariant:** no lock is held while bytes are read, decoded or waited for.
 
 mod attribute;
+mod change;
+mod copy_up;
+mod create;
 mod directory;
 mod error;
 mod handle;
+mod link;
 mod look;
+mod place;
 mod read;
+mod remove;
+mod rename;
+mod sync;
 mod table;
 mod types;
+mod write;
 mod xattr;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use error::FsError;
 pub use types::*;
 
+use crate::disk::unix::{SetTimes, Spot, is_root};
 pub use crate::layer::stack::PlacedLayer;
-use crate::layer::stack::Stack;
+use crate::layer::stack::{Lower, Stack};
 use crate::node::Kind;
 use crate::overlay::Upper;
+use crate::overlay::format::{self, Found};
 
 /// The file operations. Every method takes `&self` and may be called from many threads at once.
 #[derive(Debug)]
@@ -31,6 +43,13 @@ pub struct Volume {
     table: Mutex<table::Table>,
     handles: Mutex<handle::Handles>,
     listings: Mutex<directory::Listings>,
+    /// Held to read while a path of the upper is used, to write while names change.
+    names: RwLock<()>,
+    open_directories: Mutex<place::OpenDirectories>,
+    /// Directories of the upper whose names have changed since they were last synced.
+    unsynced: Mutex<HashSet<NodeId>>,
+    /// Whether no layer is read-only, so that nobody asks whose a path is.
+    all_writable: bool,
 }
 
 /// Locks `mutex`; what a panicking thread left behind is still consistent, as nothing under our locks panics
@@ -50,14 +69,19 @@ impl Volume {
         upper: Option<Upper>,
         options: VolumeOptions,
     ) -> Result<Self, FsError> {
+        let all_writable = layers.iter().all(|layer| layer.writable);
         let stack = Stack::new(layers);
         let lower = stack.root()?;
+        let state = match &upper {
+            Some(upper) => Some(bind(&stack, upper, &lower)?),
+            None => None,
+        };
         let root = table::NewNode {
             kind: Kind::Directory,
             inode: lower.inode(),
             lower: Some(lower),
             lower_path: None,
-            upper: None,
+            upper: state,
         };
         Ok(Self {
             stack,
@@ -66,6 +90,10 @@ impl Volume {
             table: Mutex::new(table::Table::new(root)),
             handles: Mutex::default(),
             listings: Mutex::default(),
+            names: RwLock::new(()),
+            open_directories: Mutex::default(),
+            unsynced: Mutex::default(),
+            all_writable,
         })
     }
 
@@ -74,159 +102,25 @@ impl Volume {
         self.upper.is_none() && self.stack.is_settled()
     }
 }
-#[expect(unused_variables, clippy::missing_errors_doc, reason = "the volume is read-only so far")]
-impl Volume {
-    /// `chmod`, `chown`, `truncate`, `utimensat` in one; copies up what it must.
-    pub fn set_attributes(
-        &self,
-        caller: Caller,
-        node: NodeId,
-        handle: Option<HandleId>,
-        changes: &SetAttributes,
-    ) -> Result<Status, FsError> {
-        Err(FsError::ReadOnly)
-    }
 
-    /// `mknod(2)`: an empty file, fifo, socket or device node. Counts a reference.
-    pub fn make_node(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-        kind: Kind,
-        mode: u32,
-        device: u64,
-    ) -> Result<Entry, FsError> {
-        Err(FsError::ReadOnly)
+/// Tells the upper which layers it lies over; a new upper gets the root's attributes.
+fn bind(stack: &Stack, upper: &Upper, root: &Lower) -> Result<table::UpperState, FsError> {
+    upper.bind(&stack.fingerprint())?;
+    let spot = Spot::named(upper.root(), b".");
+    if spot.xattr(format::INODE)?.is_none() {
+        let attributes = stack.attributes(root)?;
+        match spot.set_owner(Some(attributes.user), Some(attributes.group)) {
+            Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+        spot.set_mode(attributes.mode)?;
+        spot.set_times(SetTimes::of(&attributes))?;
+        upper.write_number(&spot, root.inode())?;
     }
-
-    /// `mkdir(2)`. Counts a reference.
-    pub fn make_directory(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-        mode: u32,
-    ) -> Result<Entry, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `symlink(2)`. Counts a reference.
-    pub fn make_symlink(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-        target: &[u8],
-    ) -> Result<Entry, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `link(2)`. Counts a reference.
-    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `unlink(2)`.
-    pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `rmdir(2)`.
-    pub fn remove_directory(&self, parent: NodeId, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `renameat2(2)`.
-    pub fn rename(
-        &self,
-        parent: NodeId,
-        name: &[u8],
-        new_parent: NodeId,
-        new_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `open(2)` with `O_CREAT | O_EXCL`. Counts a reference.
-    pub fn create(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-        mode: u32,
-        access: Access,
-    ) -> Result<(Entry, Opened), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `pwrite(2)`; writes all of `bytes` or reports why not.
-    pub fn write(&self, node: NodeId, handle: HandleId, offset: u64, bytes: &[u8]) -> Result<usize, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `fsync(2)`, or `fdatasync(2)` with `data_only`: afterwards content, name and the directories that lead
-    /// to it survive a crash.
-    pub fn sync(&self, node: NodeId, handle: Option<HandleId>, data_only: bool) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `fsync(2)` on a directory.
-    pub fn sync_directory(&self, node: NodeId) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `syncfs(2)`: everything written so far survives a crash.
-    pub fn sync_all(&self) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `statvfs(3)` of the disk that takes the writes; zeros when read-only.
-    pub fn space(&self) -> Result<Space, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `setxattr(2)`.
-    pub fn set_extended_attribute(
-        &self,
-        node: NodeId,
-        name: &[u8],
-        value: &[u8],
-        mode: XattrMode,
-    ) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `removexattr(2)`.
-    pub fn remove_extended_attribute(&self, node: NodeId, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `fallocate(2)`; `mode` holds the Linux flag bits.
-    pub fn allocate(
-        &self,
-        node: NodeId,
-        handle: HandleId,
-        offset: u64,
-        length: u64,
-        mode: i32,
-    ) -> Result<(), FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `lseek(2)` with `SEEK_DATA` (`data`) or `SEEK_HOLE`.
-    pub fn seek(&self, node: NodeId, handle: HandleId, offset: u64, data: bool) -> Result<u64, FsError> {
-        Err(FsError::ReadOnly)
-    }
-
-    /// `copy_file_range(2)`; may copy less than asked.
-    pub fn copy_range(
-        &self,
-        from: (NodeId, HandleId, u64),
-        to: (NodeId, HandleId, u64),
-        length: u64,
-    ) -> Result<u64, FsError> {
-        Err(FsError::ReadOnly)
+    match upper.examine(upper.root(), b".", false)? {
+        Found::Entry(entry) => {
+            Ok(table::UpperState { inode: entry.inode, opaque: entry.opaque, impure: entry.impure })
+        }
+        Found::Nothing | Found::Whiteout => Err(FsError::NotFound),
     }
 }

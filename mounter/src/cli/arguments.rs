@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 
 use super::output::ColorWish;
-use super::{complete, inspect, list, man, verify};
+use super::{complete, doctor, inspect, list, man, verify};
 #[cfg(unix)]
 use super::{mount, run, serve, unmount, warm};
 use crate::settings::{Overrides, Size, Validation};
@@ -98,6 +98,7 @@ pub enum Command {
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     List(list::Arguments),
+    Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
     /// Prints the reference of all commands as Markdown
@@ -120,7 +121,12 @@ impl Command {
             #[cfg(unix)]
             Self::Unmount(_) | Self::Serve(_) => {}
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
-            Self::Inspect(_) | Self::List(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Doctor(_)
+            | Self::Inspect(_)
+            | Self::List(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Reference => {}
         }
         overrides
     }

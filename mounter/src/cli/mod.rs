@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod complete;
 pub mod context;
+pub mod doctor;
 pub mod failure;
 pub mod inspect;
 pub mod list;
@@ -105,6 +106,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
         Command::List(arguments) => list::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),
         Command::Reference => reference::run(context),
     }

@@ -5,6 +5,7 @@ pub mod health;
 pub mod mount_table;
 pub mod plain;
 pub mod privilege;
+pub mod probe;
 #[cfg(unix)]
 pub mod process;
 pub mod program;

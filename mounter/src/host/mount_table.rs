@@ -164,6 +164,7 @@ pub fn containing<'a>(table: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

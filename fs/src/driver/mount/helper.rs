@@ -117,7 +117,7 @@ fn said(output: &Output) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsFd;

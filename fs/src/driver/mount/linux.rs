@@ -10,31 +10,20 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
-use super::{Connection, DriverError, MountOptions, UnmountError, helper};
+use super::{DriverError, MountOptions, UnmountError, helper};
 use crate::driver::options::OtherUsers;
 
 const DEVICE: &str = "/dev/fuse";
 const CONFIGURATION: &str = "/etc/fuse.conf";
 
-pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<Connection, DriverError> {
-    let device = open_device();
-    match device {
-        Ok(device) => match mount_directly(mountpoint, options, &device) {
-            Ok(()) => Ok(Connection { device, reopen: true }),
-            // Ordinary users may not; the helper may.
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                mount_with_helper(mountpoint, options, true)
-            }
-            Err(source) => Err(DriverError::Mount { mountpoint: mountpoint.into(), source }),
-        },
-        // Where only root may open the device, the helper, which is root, still can.
-        Err(source)
-            if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM))
-                && helper::find().is_some() =>
-        {
-            mount_with_helper(mountpoint, options, false)
-        }
-        Err(source) => Err(DriverError::Device { path: DEVICE.into(), source }),
+pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, DriverError> {
+    // The helper opens the device with the rights of the one who runs it, so it is no way around this.
+    let device = open_device().map_err(|source| DriverError::Device { path: DEVICE.into(), source })?;
+    match mount_directly(mountpoint, options, &device) {
+        Ok(()) => Ok(device),
+        // Ordinary users may not; the helper may.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => mount_with_helper(mountpoint, options),
+        Err(source) => Err(DriverError::Mount { mountpoint: mountpoint.into(), source }),
     }
 }
 
@@ -57,11 +46,7 @@ fn mount_directly(mountpoint: &Path, options: &MountOptions, device: &OwnedFd) -
     Ok(())
 }
 
-fn mount_with_helper(
-    mountpoint: &Path,
-    options: &MountOptions,
-    reopen: bool,
-) -> Result<Connection, DriverError> {
+fn mount_with_helper(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, DriverError> {
     let allowed = geteuid().is_root() || user_allow_other();
     let others = match options.others {
         OtherUsers::Never => false,
@@ -71,8 +56,7 @@ fn mount_with_helper(
             return Err(DriverError::OthersRefused { configuration: CONFIGURATION.into() });
         }
     };
-    let device = helper::mount(mountpoint, &options.helper_argument(others))?;
-    Ok(Connection { device, reopen })
+    helper::mount(mountpoint, &options.helper_argument(others))
 }
 
 pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), UnmountError> {

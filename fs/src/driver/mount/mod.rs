@@ -18,17 +18,8 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
-/// A fresh connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    /// The FUSE device.
-    pub(super) device: OwnedFd,
-    /// Whether the device may be opened again, once for each thread.
-    pub(super) reopen: bool,
-}
-
-/// Mounts on `mountpoint`, a directory.
-pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<Connection, DriverError> {
+/// Mounts on `mountpoint`, a directory, and returns the FUSE device.
+pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, DriverError> {
     let metadata = std::fs::metadata(mountpoint)
         .map_err(|source| DriverError::Mountpoint { mountpoint: mountpoint.into(), source })?;
     if !metadata.is_dir() {

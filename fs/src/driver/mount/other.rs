@@ -1,10 +1,11 @@
 //! Systems on which slotfs does not mount yet: it says so.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::{Connection, DriverError, MountOptions, UnmountError};
+use super::{DriverError, MountOptions, UnmountError};
 
-pub(super) fn mount(_mountpoint: &Path, options: &MountOptions) -> Result<Connection, DriverError> {
+pub(super) fn mount(_mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, DriverError> {
     let _ = (options.kernel_data(0, 0, false), options.helper_argument(false));
     Err(DriverError::Unsupported)
 }
