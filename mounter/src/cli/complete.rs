@@ -31,5 +31,5 @@ fn visible() -> clap::Command {
     let whole = super::command(ColorWish::Never);
     let commands: Vec<clap::Command> =
         whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
-    clap::Command::new("slotfs").args(whole.get_arguments().cloned()).subcommands(commands)
+    clap::Command::default().name("slotfs").args(whole.get_arguments().cloned()).subcommands(commands)
 }

@@ -11,24 +11,17 @@ pub mod inspect;
 pub mod list;
 pub mod man;
 #[cfg(unix)]
-pub mod mount;
+pub mod mounts;
+#[cfg(not(unix))]
+#[path = "mounts/absent.rs"]
+pub mod mounts;
 pub mod output;
 pub mod package;
 pub mod progress;
 pub mod reference;
-#[cfg(unix)]
-pub mod run;
-#[cfg(unix)]
-pub mod serve;
-#[cfg(unix)]
-pub mod session;
 pub mod status;
 pub mod table;
-#[cfg(unix)]
-pub mod unmount;
 pub mod verify;
-#[cfg(unix)]
-pub mod warm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -55,10 +48,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return usage(&error, wish);
         }
     };
-    // The serving process gets everything that it needs to know from whoever starts it.
-    #[cfg(unix)]
-    if let Command::Serve(arguments) = &line.command {
-        return serve::run(arguments);
+    if let Command::Mounts(command) = &line.command
+        && let Some(code) = command.serve()
+    {
+        return code;
     }
     let environment = Environment::of_process();
     let no_color = environment.filled(variables::NO_COLOR).is_some();
@@ -92,16 +85,7 @@ fn usage(error: &clap::Error, wish: ColorWish) -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
-        #[cfg(unix)]
-        Command::Run(arguments) => run::run(arguments, context),
-        #[cfg(unix)]
-        Command::Mount(arguments) => mount::run(arguments, context),
-        #[cfg(unix)]
-        Command::Unmount(arguments) => unmount::run(arguments, context),
-        #[cfg(unix)]
-        Command::Warm(arguments) => warm::run(arguments, context),
-        #[cfg(unix)]
-        Command::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
+        Command::Mounts(command) => command.run(context),
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
