@@ -5,9 +5,9 @@ pub mod health;
 pub mod mount_table;
 pub mod plain;
 pub mod privilege;
+pub mod probe;
 #[cfg(unix)]
 pub mod process;
-pub mod probe;
 pub mod program;
 #[cfg(unix)]
 pub mod signals;

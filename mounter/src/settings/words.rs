@@ -96,7 +96,7 @@ words! {
 
 words! {
     /// How much a package must prove before it is used.
-    Validation("verify") {
+    Validation("level of verification") {
         /// Every check; any failure is fatal.
         Strict = "strict",
         /// A wrong signature is a warning.
