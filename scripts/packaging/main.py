@@ -58,9 +58,16 @@ def main():
 
 
 def describe(package: Package, out: Path) -> dict:
-    return {"file": package.file, "group": package.group, "name": package.name, "builder": package.builder,
-            "launcher": package.launcher, "runs": package.runs, "bytes": (out / package.file).stat().st_size,
-            "tree": package.tree}
+    return {
+        "file": package.file,
+        "group": package.group,
+        "name": package.name,
+        "builder": package.builder,
+        "launcher": package.launcher,
+        "runs": package.runs,
+        "bytes": (out / package.file).stat().st_size,
+        "tree": package.tree,
+    }
 
 
 if __name__ == "__main__":
