@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 
+use super::mounts::MountCommand;
 use super::output::ColorWish;
-use super::{complete, doctor, man, verify};
-#[cfg(unix)]
-use super::{mount, run, serve, unmount, warm};
+use super::{complete, doctor, inspect, list, man, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -83,19 +82,11 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
-    #[cfg(unix)]
-    Run(run::Arguments),
-    #[cfg(unix)]
-    Mount(mount::Arguments),
-    #[cfg(unix)]
-    #[command(alias = "umount")]
-    Unmount(unmount::Arguments),
-    #[cfg(unix)]
-    Warm(warm::Arguments),
-    #[cfg(unix)]
-    #[command(name = "__serve", hide = true)]
-    Serve(serve::Arguments),
+    #[command(flatten)]
+    Mounts(MountCommand),
     Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
+    List(list::Arguments),
     Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
@@ -110,16 +101,14 @@ impl Command {
     pub fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         match self {
-            #[cfg(unix)]
-            Self::Run(arguments) => arguments.apply(&mut overrides),
-            #[cfg(unix)]
-            Self::Mount(arguments) => arguments.apply(&mut overrides),
-            #[cfg(unix)]
-            Self::Warm(arguments) => arguments.apply(&mut overrides),
-            #[cfg(unix)]
-            Self::Unmount(_) | Self::Serve(_) => {}
+            Self::Mounts(command) => command.apply(&mut overrides),
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
-            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Doctor(_)
+            | Self::Inspect(_)
+            | Self::List(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Reference => {}
         }
         overrides
     }

@@ -7,25 +7,21 @@ pub mod complete;
 pub mod context;
 pub mod doctor;
 pub mod failure;
+pub mod inspect;
+pub mod list;
 pub mod man;
 #[cfg(unix)]
-pub mod mount;
+pub mod mounts;
+#[cfg(not(unix))]
+#[path = "mounts/absent.rs"]
+pub mod mounts;
 pub mod output;
 pub mod package;
 pub mod progress;
 pub mod reference;
-#[cfg(unix)]
-pub mod run;
-#[cfg(unix)]
-pub mod serve;
-#[cfg(unix)]
-pub mod session;
+pub mod status;
 pub mod table;
-#[cfg(unix)]
-pub mod unmount;
 pub mod verify;
-#[cfg(unix)]
-pub mod warm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,25 +38,20 @@ use crate::settings::{Environment, variables};
 /// Runs slotfs with the arguments of a process, its name first, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = command(color_wish(&arguments))
+    let wish = color_wish(&arguments);
+    let parsed = command(wish)
         .try_get_matches_from(arguments)
         .and_then(|matches| CommandLine::from_arg_matches(&matches));
     let line = match parsed {
         Ok(line) => line,
         Err(error) => {
-            // Help and version go to standard output and are no failure; a reader may be gone already.
-            let _ = error.print();
-            return if error.use_stderr() {
-                FailureKind::Usage.exit_code().into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return usage(&error, wish);
         }
     };
-    // The serving process gets everything that it needs to know from whoever starts it.
-    #[cfg(unix)]
-    if let Command::Serve(arguments) = &line.command {
-        return serve::run(arguments);
+    if let Command::Mounts(command) = &line.command
+        && let Some(code) = command.serve()
+    {
+        return code;
     }
     let environment = Environment::of_process();
     let no_color = environment.filled(variables::NO_COLOR).is_some();
@@ -76,19 +67,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Prints help, or what is wrong with the command line in the form of every other failure.
+fn usage(error: &clap::Error, wish: ColorWish) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader may be gone already.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let no_color = Environment::of_process().filled(variables::NO_COLOR).is_some();
+    let output = Output::new(wish, no_color, false);
+    let text = error.render();
+    let text = if output.talk_has_colors() { text.ansi().to_string() } else { text.to_string() };
+    output.rendered(&text.replacen("error:", "slotfs:", 1).replacen("tip:", "hint:", 1));
+    FailureKind::Usage.exit_code().into()
+}
+
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
-        #[cfg(unix)]
-        Command::Run(arguments) => run::run(arguments, context),
-        #[cfg(unix)]
-        Command::Mount(arguments) => mount::run(arguments, context),
-        #[cfg(unix)]
-        Command::Unmount(arguments) => unmount::run(arguments, context),
-        #[cfg(unix)]
-        Command::Warm(arguments) => warm::run(arguments, context),
-        #[cfg(unix)]
-        Command::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
+        Command::Mounts(command) => command.run(context),
+        Command::Inspect(arguments) => inspect::run(arguments, context),
+        Command::List(arguments) => list::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),

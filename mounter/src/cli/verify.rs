@@ -17,9 +17,10 @@ use super::package::{self, Recall};
 use super::table::{Cell, Side, Table};
 use crate::plan::Judgement;
 
-/// Check packages: form, signature, every slot against the digest in the signed metadata, and this machine's policy
+/// Check packages and show the result of every check
 ///
-/// Each check is shown with its result. The exit code is 0 when `slotfs run` would accept every package, 107 when one
+/// Checked are the form, the signature, every slot against the SHA-256 in the signed metadata, and the policies of
+/// this machine and of the package's author. The exit code is 0 when `slotfs run` would accept every package, 107 when one
 /// is damaged, changed or not trusted, and 102 when one is no package at all. Slots are hashed afresh each time.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -59,8 +60,21 @@ struct Check {
     name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<String>,
+    /// SHA-256 of a slot's stored bytes as found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    /// Number of a slot's stored bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_bytes: Option<u64>,
     result: Result,
     detail: String,
+}
+
+impl Check {
+    /// Returns a check of the package as a whole.
+    fn of_package(name: &'static str, result: Result, detail: impl Into<String>) -> Self {
+        Self { name, slot: None, digest: None, stored_bytes: None, result, detail: detail.into() }
+    }
 }
 
 /// What a check gave.
@@ -150,7 +164,7 @@ fn unopened(path: &Path, failure: &Failure) -> Report {
 
 /// What opening the package has checked already: it does not open otherwise.
 fn form(package: &Package) -> Vec<Check> {
-    let passed = |name, detail| Check { name, slot: None, result: Result::Passed, detail };
+    let passed = |name, detail: String| Check::of_package(name, Result::Passed, detail);
     let Some(index) = package.index() else {
         let detail = match package.kind() {
             PackageKind::Directory => "a directory",
@@ -167,24 +181,21 @@ fn form(package: &Package) -> Vec<Check> {
 }
 
 fn claims(evidence: &Evidence, judgement: &Judgement) -> Vec<Check> {
-    let check = |name, result, detail: String| Check { name, slot: None, result, detail };
     let fingerprint = evidence.key_fingerprint.to_string();
     let key = fingerprint.get(..16).unwrap_or(&fingerprint);
-    let signature = match (evidence.signature, &judgement.signer) {
-        (SignatureState::Valid, Some(name)) => {
-            check("signature", Result::Passed, format!("by `{name}`, key {key}"))
-        }
-        (SignatureState::Valid, None) => check("signature", Result::Passed, format!("by key {key}")),
-        (SignatureState::Invalid, _) => check("signature", Result::Failed, format!("not made by key {key}")),
-        (SignatureState::Absent, _) => check("signature", Result::Failed, "not signed".into()),
+    let (result, detail) = match (evidence.signature, &judgement.signer) {
+        (SignatureState::Valid, Some(name)) => (Result::Passed, format!("by `{name}`, key {key}")),
+        (SignatureState::Valid, None) => (Result::Passed, format!("by key {key}")),
+        (SignatureState::Invalid, _) => (Result::Failed, format!("not made by key {key}")),
+        (SignatureState::Absent, _) => (Result::Failed, "not signed".to_owned()),
     };
     let claim = |name, claim| match claim {
-        Claim::True => check(name, Result::Passed, "as the index states".into()),
-        Claim::False => check(name, Result::Failed, "not what the index states".into()),
-        Claim::Absent => check(name, Result::NotStated, "the index states none".into()),
+        Claim::True => Check::of_package(name, Result::Passed, "as the index states"),
+        Claim::False => Check::of_package(name, Result::Failed, "not what the index states"),
+        Claim::Absent => Check::of_package(name, Result::NotStated, "the index states none"),
     };
     vec![
-        signature,
+        Check::of_package("signature", result, detail),
         claim("key fingerprint", evidence.fingerprint_claim),
         claim("attestation", evidence.attestation_claim),
         claim("policy", evidence.policy_claim),
@@ -192,30 +203,35 @@ fn claims(evidence: &Evidence, judgement: &Judgement) -> Vec<Check> {
 }
 
 fn slots<'a>(package: &'a Package, verification: &'a Verification) -> impl Iterator<Item = Check> + 'a {
-    package.slots().iter().zip(&verification.slots).map(|(slot, verified)| {
-        let size = human_size(slot.source.stored.len());
-        let (result, detail) = judged(verified, &size);
-        Check { name: "slot", slot: Some(slot.id.clone()), result, detail }
+    let signed = package.evidence().is_some_and(|evidence| evidence.signature == SignatureState::Valid);
+    package.slots().iter().zip(&verification.slots).map(move |(slot, verified)| {
+        let (result, finding) = judged(verified, signed);
+        let digest = verified.digest.map(|digest| digest.to_string());
+        let detail = match &verified.digest {
+            Some(digest) => {
+                let size = human_size(slot.source.stored.len());
+                format!("{size}, SHA-256 {}, {finding}", short_digits(&digest.0))
+            }
+            None => finding.to_owned(),
+        };
+        let stored_bytes = digest.as_ref().map(|_| slot.source.stored.len());
+        Check { name: "slot", slot: Some(slot.id.clone()), digest, stored_bytes, result, detail }
     })
 }
 
-fn judged(slot: &VerifiedSlot, size: &str) -> (Result, String) {
-    let digest = slot.digest.map(|digest| short_digits(&digest.0)).unwrap_or_default();
-    match slot.outcome {
-        Outcome::Full => (Result::Passed, format!("{size}, SHA-256 {digest} as signed")),
-        Outcome::Short => (Result::Passed, format!("{size}, first 8 bytes of SHA-256 {digest} as signed")),
-        Outcome::DescriptorOnly => {
-            (Result::Passed, format!("{size}, SHA-256 {digest} as its descriptor says; nobody signed that"))
+fn judged(slot: &VerifiedSlot, signed: bool) -> (Result, &'static str) {
+    match (&slot.outcome, signed) {
+        (Outcome::Full, true) => (Result::Passed, "as signed"),
+        (Outcome::Full, false) => (Result::Passed, "as the metadata say, which nobody signed"),
+        (Outcome::Short, true) => (Result::Passed, "its first 8 bytes as signed"),
+        (Outcome::Short, false) => {
+            (Result::Passed, "its first 8 bytes as the metadata say, which nobody signed")
         }
-        Outcome::Unstated => {
-            (Result::NotStated, format!("{size}, no digest to compare with").replace("0 B, ", ""))
-        }
-        Outcome::Wrong { metadata: true, .. } => {
-            (Result::Failed, format!("{size}, SHA-256 {digest} is not the signed one"))
-        }
-        Outcome::Wrong { metadata: false, .. } => {
-            (Result::Failed, format!("{size}, SHA-256 {digest} is not what its descriptor says"))
-        }
+        (Outcome::DescriptorOnly, _) => (Result::Passed, "as its descriptor says, which nobody signed"),
+        (Outcome::Unstated, _) => (Result::NotStated, "nothing to compare with"),
+        (Outcome::Wrong { metadata: true, .. }, true) => (Result::Failed, "not the signed one"),
+        (Outcome::Wrong { metadata: true, .. }, false) => (Result::Failed, "not the one in the metadata"),
+        (Outcome::Wrong { metadata: false, .. }, _) => (Result::Failed, "not the one in its descriptor"),
     }
 }
 

@@ -195,7 +195,7 @@ mod tests {
             ("f(\"un\\\"safe\", b\"x\")", "f(          , b   )"),
             ("r#\"a\"b\"# c", "         c"),
             ("br\"a\" c", "      c"),
-            ("'x' '\\'' 'é' &'a str", "                  &'a str"),
+            ("'x' '\\'' 'é' &'a str", "              &'a str"),
             ("for_r\"s\"", "for_r   "),
         ];
         for (text, expected) in table {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::context::Context;
-use super::failure::{Failure, FailureKind};
 use super::session;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
 use crate::host::users;
 use crate::session::end::{self, EndError, Target};
 use crate::workenv::Cache;

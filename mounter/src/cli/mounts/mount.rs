@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::arguments::PackageArguments;
-use super::context::Context;
-use super::failure::{Failure, FailureKind};
 use super::session::{self, AccessArguments};
+use crate::cli::arguments::PackageArguments;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
 use crate::session::foreground;
 use crate::session::live::Ended;
 use crate::session::prepare::prepare;

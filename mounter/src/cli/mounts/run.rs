@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::arguments::PackageArguments;
-use super::context::Context;
-use super::failure::Failure;
 use super::session::{self, AccessArguments};
+use crate::cli::arguments::PackageArguments;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
 use crate::session::live::Ended;
 use crate::session::run;
 use crate::settings::{Mode, Overrides};

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::Context;
-use super::failure::{Failure, FailureKind};
-use super::{output, package};
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::{output, package};
 use crate::host::users::{self, MountUsers};
 use crate::launch::LaunchError;
 use crate::plan::{Examined, Wishes};

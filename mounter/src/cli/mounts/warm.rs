@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::arguments::PackageArguments;
-use super::context::Context;
-use super::failure::Failure;
 use super::session;
+use crate::cli::arguments::PackageArguments;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
 use crate::plan::Wishes;
 use crate::session::prepare::prepare;
 use crate::settings::Overrides;
