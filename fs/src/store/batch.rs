@@ -29,12 +29,16 @@ pub struct Batch {
     _lock: FileLock,
     next: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// Held by the one who publishes.
+    publisher: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     objects: HashMap<Digest, Temporary>,
     bytes: u64,
+    /// On their way: durable soon, and renamed one by one.
+    publishing: HashMap<Digest, Temporary>,
 }
 
 impl Batch {
@@ -47,7 +51,14 @@ impl Batch {
         // Nobody else uses this name; a left-over of an earlier process of this number is ours now.
         let lock = FileLock::wait(&lock_path, Mode::Exclusive)?;
         fs::create_dir_all(&folder).context("create the directory", &folder)?;
-        Ok(Self { store, folder, _lock: lock, next: AtomicU64::new(0), waiting: Mutex::default() })
+        Ok(Self {
+            store,
+            folder,
+            _lock: lock,
+            next: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            publisher: Mutex::default(),
+        })
     }
 
     fn path(&self) -> PathBuf {
@@ -78,7 +89,7 @@ impl Batch {
             }
         };
         let is_full = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.lock();
             if waiting.objects.insert(staged.digest, temporary).is_none() {
                 waiting.bytes += staged.length;
             }
@@ -87,44 +98,70 @@ impl Batch {
         if is_full { self.publish() } else { Ok(()) }
     }
 
+    /// Opens an object of this batch that is not published yet.
+    ///
+    /// # Errors
+    /// It is here but cannot be opened.
+    pub fn staged(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
+        let waiting = self.lock();
+        let found = waiting.objects.get(digest).or_else(|| waiting.publishing.get(digest));
+        let Some(temporary) = found else { return Ok(None) };
+        match File::open(&temporary.path) {
+            Ok(file) => Ok(Some(file)),
+            // Renamed a moment ago.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.store.object(digest),
+            Err(error) => Err(DiskError::new("open", &temporary.path, error)),
+        }
+    }
+
     /// Opens an object of this batch or of the store.
     ///
     /// # Errors
     /// It is here but cannot be opened.
     pub fn object(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
-        {
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(temporary) = waiting.objects.get(digest) {
-                let file = File::open(&temporary.path).context("open", &temporary.path)?;
-                return Ok(Some(file));
-            }
+        match self.staged(digest)? {
+            Some(file) => Ok(Some(file)),
+            None => self.store.object(digest),
         }
-        self.store.object(digest)
     }
 
-    /// Makes everything added so far durable and gives it its name.
+    /// Makes everything added so far durable and gives it its name. Readers are not kept waiting meanwhile.
     ///
     /// # Errors
-    /// The host refused; nothing that is not durable was named.
+    /// The host refused; nothing that is not durable was named, and what was not named is dropped.
     pub fn publish(&self) -> Result<(), DiskError> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.objects.is_empty() {
+        let _one_at_a_time = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths: Vec<(Digest, PathBuf)> = {
+            let mut waiting = self.lock();
+            waiting.bytes = 0;
+            waiting.publishing = std::mem::take(&mut waiting.objects);
+            waiting.publishing.iter().map(|(digest, temporary)| (*digest, temporary.path.clone())).collect()
+        };
+        let result = self.name(&paths);
+        self.lock().publishing.clear();
+        result
+    }
+
+    fn name(&self, paths: &[(Digest, PathBuf)]) -> Result<(), DiskError> {
+        if paths.is_empty() {
             return Ok(());
         }
         if CAN_SYNC_FILE_SYSTEM {
             sync_file_system(&self.store.root).context("flush the file system of", &self.store.root)?;
         }
         let mut folders = std::collections::BTreeSet::new();
-        for (digest, temporary) in waiting.objects.drain() {
-            let path = layout::object(&self.store.root, &digest);
+        for (digest, temporary) in paths {
+            let path = layout::object(&self.store.root, digest);
             let folder = path.parent().unwrap_or(Path::new("."));
-            rename(&temporary.path, &path, folder)?;
+            rename(temporary, &path, folder)?;
             folders.insert(folder.to_path_buf());
         }
-        waiting.bytes = 0;
-        drop(waiting);
         // A name that a crash loses costs another decoding, nothing else. At most 256 folders.
         folders.iter().try_for_each(|folder| atomic::sync_directory(folder))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

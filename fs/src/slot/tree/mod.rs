@@ -157,10 +157,12 @@ impl GrowingTree {
         self.wake(&state);
     }
 
-    /// Ends the growth: everybody who waits gets an answer.
+    /// Ends the growth: everybody who waits gets an answer. Only the first call counts.
     pub fn end(&self, outcome: Result<(), &SlotError>) {
         let mut state = self.lock();
-        state.outcome = Some(outcome.map_err(|error| Arc::from(error.to_string())));
+        if state.outcome.is_none() {
+            state.outcome = Some(outcome.map_err(|error| Arc::from(error.to_string())));
+        }
         self.changed.notify_all();
     }
 

@@ -18,7 +18,7 @@ use crate::node::Timestamp;
 use crate::slot::{Limits, SlotError};
 use directory::{Central, Directory};
 
-pub use content::open;
+pub use content::{open, stored_bytes};
 
 /// Longest target of a symbolic link (`PATH_MAX` is 4096 on Linux).
 const LONGEST_TARGET: u64 = 4096;
