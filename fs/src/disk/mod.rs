@@ -7,8 +7,11 @@ pub mod digest;
 pub mod durable;
 mod error;
 pub mod identity;
+pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+#[cfg(unix)]
+pub mod unix;
 
 pub use error::{Context, DiskError};

@@ -3,7 +3,9 @@
 //! **Invariant:** a layer never changes what it has once answered, except that a layer that is still being
 //! indexed may replace an entry by a later one of the same name; see [`Layer::is_settled`].
 
+pub mod memory;
 pub mod slot;
+pub mod stack;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -21,6 +23,9 @@ pub struct LayerNode(pub u32);
 
 /// Called for one directory entry: name, node, kind.
 pub type Visit<'a> = dyn FnMut(&[u8], LayerNode, Kind) -> ControlFlow<()> + 'a;
+
+/// Names and values of extended attributes.
+pub type ExtendedAttributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Why a layer could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +85,7 @@ pub trait Layer: Send + Sync + Debug {
     ///
     /// # Errors
     /// The layer is damaged, or the host refused.
-    fn extended_attributes(&self, node: LayerNode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError>;
+    fn extended_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError>;
 
     /// Reads file content at `offset`: fills `buffer` unless the file ends first; 0 at the end.
     ///
@@ -97,4 +102,10 @@ pub trait Layer: Send + Sync + Debug {
     /// Tells whether names and attributes are final, so that the kernel may keep them for ever. A host
     /// directory is never settled.
     fn is_settled(&self) -> bool;
+
+    /// Returns a text that tells this layer's content from every other, such as its digest; `None` when there
+    /// is none. It says whether numbers that were written down are about this layer.
+    fn identity(&self) -> Option<String> {
+        None
+    }
 }

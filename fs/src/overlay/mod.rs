@@ -1,20 +1,127 @@
-//! The upper directory of one work environment, kept as kernel overlayfs keeps it.
+//! The upper directory of one work environment, kept as kernel overlayfs keeps it (mount option `userxattr`).
+//!
+//! *Layout:* `upper/` mirrors the volume: a path there is the path in the volume. A removed name is a whiteout,
+//! a directory that hides what lies below is opaque, a renamed directory of the layers carries a redirect;
+//! see [`format`]. What overlayfs has no place for is in `user.slotfs.*` attributes and in `upper-index/`
+//! beside it; see [`index`]. `work/` is on the same disk and holds only what is being prepared.
+//!
+//! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
+//! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
-use std::path::Path;
+pub mod format;
+pub mod index;
+pub mod owner;
+mod whiteout;
+mod work;
 
-use crate::disk::DiskError;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::FlockOperation;
+
+use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
+use crate::disk::{Context, DiskError};
+use crate::node::Kind;
+
+pub use work::Temporary;
 
 /// The writable side of a volume: `upper/` holds what was written, `work/` what is being prepared.
 #[derive(Debug)]
-pub struct Upper {}
+pub struct Upper {
+    path: PathBuf,
+    root: Arc<Directory>,
+    work: Arc<Directory>,
+    index_directory: Arc<Directory>,
+    index: Mutex<index::Index>,
+    /// Which layers the inode numbers in attributes and index are about.
+    layers: OnceLock<String>,
+    /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
+    device_whiteouts: bool,
+    sequence: AtomicU64,
+    /// Held as long as this upper is open; the kernel releases it when the process dies.
+    _lock: OwnedFd,
+}
 
 impl Upper {
     /// Opens (or makes) `upper` and `work`, which lie on one file system, and clears half-done work.
     ///
     /// # Errors
-    /// Names what could not be made or opened.
+    /// Names what could not be made or opened; another process has it open; the disk keeps no extended
+    /// attributes.
     pub fn open(upper: &Path, work: &Path) -> Result<Self, DiskError> {
-        let _ = (upper, work);
-        todo!()
+        let index_path = index::beside(upper);
+        for directory in [upper, work, &index_path] {
+            std::fs::create_dir_all(directory).context("create the directory", directory)?;
+        }
+        let root = Arc::new(Directory::open(upper)?);
+        let work_directory = Arc::new(Directory::open(work)?);
+        let index_directory = Arc::new(Directory::open(&index_path)?);
+        let disk = |directory: &Directory| directory.stat(b".").map(|stat| stat.map(|stat| stat.disk));
+        if disk(&root)? != disk(&work_directory)? || disk(&root)? != disk(&index_directory)? {
+            let reason = std::io::Error::new(std::io::ErrorKind::CrossesDevices, "not on the upper's disk");
+            return Err(DiskError::new("use the work directory", work, reason));
+        }
+        let held = index_directory.readable()?;
+        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).context("lock", &index_path)?;
+        for leftover in work_directory.list()? {
+            work_directory.remove_tree(&leftover.name)?;
+        }
+        let device_whiteouts = probe(&work_directory, work)?;
+        let index = index::Index::load(&index_directory)?;
+        Ok(Self {
+            path: upper.to_path_buf(),
+            root,
+            work: work_directory,
+            index_directory,
+            index: Mutex::new(index),
+            layers: OnceLock::new(),
+            device_whiteouts,
+            sequence: AtomicU64::new(0),
+            _lock: held,
+        })
     }
+
+    /// Returns where the upper directory is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the open upper directory.
+    #[must_use]
+    pub fn root(&self) -> &Arc<Directory> {
+        &self.root
+    }
+
+    /// Returns the open work directory.
+    #[must_use]
+    pub fn work(&self) -> &Arc<Directory> {
+        &self.work
+    }
+
+    fn index(&self) -> MutexGuard<'_, index::Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_name(&self) -> Vec<u8> {
+        format!("{}", self.sequence.fetch_add(1, Ordering::Relaxed)).into_bytes()
+    }
+}
+
+/// Finds out what the disk can keep: extended attributes, which are needed, and 0/0 devices, which are not.
+fn probe(work: &Arc<Directory>, shown: &Path) -> Result<bool, DiskError> {
+    let name = b"probe";
+    work.create_file(name, 0o600)?;
+    let attribute = Spot::named(work, name).set_xattr(format::INODE, b"0", XattrFlag::Set);
+    work.unlink(name)?;
+    attribute
+        .map_err(|error| DiskError::new("keep extended attributes on the disk of", shown, error.source))?;
+    let whiteout = NewSpecial { kind: Kind::CharacterDevice, mode: 0, device: 0 };
+    let made = work.make_special(name, whiteout).is_ok();
+    if made {
+        work.unlink(name)?;
+    }
+    Ok(made)
 }

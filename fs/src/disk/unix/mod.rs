@@ -1,0 +1,134 @@
+//! Files and directories of the host by descriptor: names are looked up one at a time in an open directory.
+//!
+//! **Invariant:** no symbolic link is ever followed and no path leaves the directory it starts in, so neither a
+//! deep tree (`PATH_MAX`) nor a hostile one leads elsewhere.
+
+mod content;
+mod entry;
+mod extended;
+mod spot;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+pub use content::{
+    allocate, clone_file, copy_range, data_from, hole_from, set_length, space, sync_file_system, write_sparse,
+};
+pub use entry::{Listed, NewSpecial};
+pub use extended::{NO_ATTRIBUTE, XattrFlag};
+pub use spot::{SetTimes, Spot, Stat, TimeChange};
+
+use super::{Context, DiskError};
+
+/// Opens a directory without asking for more than passing through it.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+
+/// An open directory of the host; it stays the same directory wherever it is moved.
+#[derive(Debug)]
+pub struct Directory {
+    descriptor: OwnedFd,
+}
+
+impl Directory {
+    /// Opens the directory at `path`, following symbolic links as the host does.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let flags = PASS.union(OFlags::CLOEXEC);
+        let descriptor = rustix::fs::open(path, flags, Mode::empty()).context("open the directory", path)?;
+        Ok(Self { descriptor })
+    }
+
+    /// Opens the directory `name` in this one; a symbolic link is not followed but refused.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub fn child(&self, name: &[u8]) -> Result<Self, DiskError> {
+        let flags = PASS | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.descriptor, name, flags, Mode::empty());
+        Ok(Self { descriptor: opened.context("open the directory", shown(name))? })
+    }
+
+    /// Returns the directory as a file, for `fsync(2)`, `flock(2)` and listing.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn readable(&self) -> Result<OwnedFd, DiskError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty()).context("open the directory", ".")
+    }
+
+    /// Makes earlier changes of this directory's names durable.
+    ///
+    /// # Errors
+    /// What `fsync(2)` reports.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        rustix::fs::fsync(self.readable()?).context("sync the directory", ".")
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Tells whether this process may do what only root may.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Returns this process's effective user and group.
+#[must_use]
+pub fn own_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Makes a device number of `major` and `minor` as the host encodes it.
+#[must_use]
+pub fn device_number(major: u32, minor: u32) -> u64 {
+    // The type differs between hosts; a device number is never negative.
+    #[allow(clippy::unnecessary_cast, reason = "`dev_t` is 32 bits wide on some hosts")]
+    let device = rustix::fs::makedev(major, minor) as u64;
+    device
+}
+
+/// Turns a name of any bytes into a path for messages.
+fn shown(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+}
+
+/// Returns `None` for `ENOENT`.
+fn absent<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unsupported() -> io::Error {
+    Errno::NOTSUP.into()
+}
+
+/// Tells whether `error` says that the disk or the host cannot do this at all.
+#[must_use]
+pub fn is_unsupported(error: &DiskError) -> bool {
+    let code = error.source.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOSYS | Errno::INVAL | Errno::XDEV | Errno::TXTBSY))
+        || code == Some(Errno::NOTSUP)
+        || code == Some(Errno::OPNOTSUPP)
+        || code == Some(Errno::NOTTY)
+        || error.kind() == io::ErrorKind::Unsupported
+}

@@ -1,0 +1,209 @@
+//! How facts are written down in the upper directory, and read back.
+//!
+//! | what | how |
+//! |---|---|
+//! | whiteout | character device 0/0, or an empty file with `user.overlay.whiteout` in a directory with `user.overlay.opaque` = `x` |
+//! | opaque directory | `user.overlay.opaque` = `y` |
+//! | renamed directory | `user.overlay.redirect` = its path in the layers, from their root |
+//! | directory with copied-up entries | `user.overlay.impure` = `y` |
+//! | inode number of a copied-up file or directory | `user.slotfs.inode` = decimal number, `:`, which layers it is about |
+//! | device that cannot be made, and every 0/0 device of a user | empty file with `user.slotfs.node` = `c` or `b`, device number |
+//!
+//! An attribute that a user of the volume gives such a name is stored under `user.overlay.overlay.…` or
+//! `user.slotfs.slotfs.…`, as the kernel does it, so that overlays nest.
+//!
+//! **Invariant:** parsing what is on disk never fails: what makes no sense is as if it were not there.
+
+use std::sync::Arc;
+
+use super::Upper;
+use crate::disk::DiskError;
+use crate::disk::unix::{Directory, Spot, Stat, XattrFlag};
+use crate::node::{Attributes, Kind};
+
+/// Marks an empty file as a whiteout.
+pub const WHITEOUT: &[u8] = b"user.overlay.whiteout";
+/// `y`: hides what the layers hold; `x`: holds whiteouts of the second form.
+pub const OPAQUE: &[u8] = b"user.overlay.opaque";
+/// Where in the layers a directory's content is.
+pub const REDIRECT: &[u8] = b"user.overlay.redirect";
+/// The directory holds entries that have inode numbers of their own.
+pub const IMPURE: &[u8] = b"user.overlay.impure";
+/// The stable inode number.
+pub const INODE: &[u8] = b"user.slotfs.inode";
+/// A device that is kept aside.
+pub const NODE: &[u8] = b"user.slotfs.node";
+
+const PREFIXES: [(&[u8], &[u8]); 2] = [(b"user.overlay.", b"overlay."), (b"user.slotfs.", b"slotfs.")];
+
+/// What is under one name of the upper directory.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Nothing: the layers decide.
+    Nothing,
+    /// A whiteout: nothing is there, whatever the layers hold.
+    Whiteout,
+    /// A file or directory.
+    Entry(UpperEntry),
+}
+
+/// A file or directory of the upper directory.
+#[derive(Clone, Debug)]
+pub struct UpperEntry {
+    /// As the volume shows it, less links and inode number.
+    pub attributes: Attributes,
+    /// Inode number on the upper's disk.
+    pub inode: u64,
+    /// The stable number, where one is written down.
+    pub number: Option<u64>,
+    /// A directory that hides what the layers hold.
+    pub opaque: bool,
+    /// A directory with entries that have numbers of their own.
+    pub impure: bool,
+    /// Where in the layers a directory's content is.
+    pub redirect: Option<Vec<u8>>,
+}
+
+/// Returns the name under which an attribute that users call `name` is stored.
+#[must_use]
+pub fn stored_name(name: &[u8]) -> Vec<u8> {
+    for (prefix, part) in PREFIXES {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            return [prefix, part, rest].concat();
+        }
+    }
+    name.to_vec()
+}
+
+/// Returns what users call the attribute stored as `name`; `None` when it is one of ours.
+#[must_use]
+pub fn shown_name(name: &[u8]) -> Option<Vec<u8>> {
+    for (prefix, part) in PREFIXES {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            return rest.strip_prefix(part).map(|rest| [prefix, rest].concat());
+        }
+    }
+    Some(name.to_vec())
+}
+
+/// Writes down a device that is kept aside.
+#[must_use]
+pub fn device_value(kind: Kind, device: u64) -> Vec<u8> {
+    let letter = if kind == Kind::BlockDevice { 'b' } else { 'c' };
+    format!("{letter} {device}").into_bytes()
+}
+
+fn parse_device(value: &[u8]) -> Option<(Kind, u64)> {
+    let (letter, number) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    let kind = match letter {
+        "c" => Kind::CharacterDevice,
+        "b" => Kind::BlockDevice,
+        _ => return None,
+    };
+    Some((kind, number.parse().ok()?))
+}
+
+/// Returns `stat` as the volume shows it: a device kept aside is a device. Only empty files are looked at.
+///
+/// # Errors
+/// What the host reports.
+pub fn shown_attributes(spot: &Spot, stat: &Stat) -> Result<Attributes, DiskError> {
+    let mut attributes = stat.attributes;
+    if attributes.kind == Kind::File
+        && attributes.size == 0
+        && let Some((kind, device)) = spot.xattr(NODE)?.as_deref().and_then(parse_device)
+    {
+        (attributes.kind, attributes.device) = (kind, device);
+    }
+    Ok(attributes)
+}
+
+impl Upper {
+    /// Looks at `name` in `directory`. Inode numbers are looked for only when `numbered`.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn examine(
+        &self,
+        directory: &Arc<Directory>,
+        name: &[u8],
+        numbered: bool,
+    ) -> Result<Found, DiskError> {
+        let Some(stat) = directory.stat(name)? else { return Ok(Found::Nothing) };
+        let spot = Spot::named(directory, name);
+        let kind = stat.attributes.kind;
+        if kind == Kind::CharacterDevice && stat.attributes.device == 0 {
+            return Ok(Found::Whiteout);
+        }
+        if kind == Kind::File && stat.attributes.size == 0 && spot.xattr(WHITEOUT)?.is_some() {
+            return Ok(Found::Whiteout);
+        }
+        let mut entry = UpperEntry {
+            attributes: shown_attributes(&spot, &stat)?,
+            inode: stat.inode,
+            number: self.indexed_number(stat.inode),
+            opaque: false,
+            impure: false,
+            redirect: None,
+        };
+        if numbered && entry.number.is_none() && matches!(kind, Kind::File | Kind::Directory) {
+            entry.number = spot.xattr(INODE)?.and_then(|value| self.parse_number(&value));
+        }
+        if kind == Kind::Directory {
+            let opaque = spot.xattr(OPAQUE)?;
+            entry.opaque = opaque.as_deref() == Some(b"y");
+            entry.redirect = spot.xattr(REDIRECT)?;
+            // Whiteouts of the second form look like files, so such a directory needs a closer look, too.
+            entry.impure = opaque.as_deref() == Some(b"x") || spot.xattr(IMPURE)?.is_some();
+        }
+        Ok(Found::Entry(entry))
+    }
+
+    /// Writes the stable inode number of `spot`, a file or directory.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn write_number(&self, spot: &Spot, number: u64) -> Result<(), DiskError> {
+        let layers = self.layers.get().map_or("", String::as_str);
+        spot.set_xattr(INODE, format!("{number}:{layers}").as_bytes(), XattrFlag::Set)
+    }
+
+    /// Reads a number that is about the layers of this volume.
+    fn parse_number(&self, value: &[u8]) -> Option<u64> {
+        let (number, layers) = std::str::from_utf8(value).ok()?.split_once(':')?;
+        if Some(layers) != self.layers.get().map(String::as_str) {
+            return None;
+        }
+        number.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_attributes_are_hidden_and_users_keep_theirs() {
+        let table: [(&[u8], &[u8]); 4] = [
+            (b"user.comment", b"user.comment"),
+            (b"user.overlay.opaque", b"user.overlay.overlay.opaque"),
+            (b"user.overlay.overlay.opaque", b"user.overlay.overlay.overlay.opaque"),
+            (b"user.slotfs.inode", b"user.slotfs.slotfs.inode"),
+        ];
+        for (shown, stored) in table {
+            assert_eq!(stored_name(shown), stored);
+            assert_eq!(shown_name(stored).as_deref(), Some(shown));
+        }
+        for ours in [OPAQUE, REDIRECT, IMPURE, INODE, NODE, WHITEOUT] {
+            assert_eq!(shown_name(ours), None);
+        }
+    }
+
+    #[test]
+    fn devices_read_back_and_nonsense_is_nothing() {
+        assert_eq!(parse_device(&device_value(Kind::BlockDevice, 2049)), Some((Kind::BlockDevice, 2049)));
+        for nonsense in [&b""[..], b"c", b"c x", b"d 1", b"\xff 1"] {
+            assert_eq!(parse_device(nonsense), None);
+        }
+    }
+}

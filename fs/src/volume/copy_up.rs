@@ -1,0 +1,263 @@
+//! First changes: bringing what a layer holds into the upper directory.
+//!
+//! A copy is prepared in `work/` and appears complete, by one rename, where the original shows; the node keeps
+//! its numbers. Parents come first. One lock per node: copying a large file blocks nobody who does not change
+//! that same file.
+//!
+//! **Invariant:** content is on disk before the copy hides the original, so a power failure loses neither.
+
+use std::sync::Arc;
+
+use super::table::{Node, UpperState};
+use super::{FsError, NodeId, Volume, lock};
+use crate::disk::unix::{
+    Directory, SetTimes, Spot, XattrFlag, clone_file, is_root, set_length, write_sparse,
+};
+use crate::disk::{Context, DiskError};
+use crate::layer::LayerNode;
+use crate::node::{Attributes, Kind};
+use crate::overlay::{Temporary, Upper, format};
+
+/// How much is copied at a time, in bytes.
+const PIECE: usize = 1 << 20;
+
+impl Volume {
+    /// Makes sure that `node` is in the upper directory, and the directories that lead to it. Of a file's
+    /// content only the first `keep` bytes are brought, if that is given.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<(), FsError> {
+        let upper = self.writable_upper()?;
+        if self.is_upper(node.id) {
+            return Ok(());
+        }
+        loop {
+            for directory in self.ancestors_to_copy(node.id) {
+                self.copy_up_one(upper, &directory, None)?;
+            }
+            if self.copy_up_one(upper, node, keep)? {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn is_upper(&self, id: NodeId) -> bool {
+        lock(&self.table).slot(id).is_some_and(|slot| slot.upper.is_some() || slot.detached.is_some())
+    }
+
+    /// Returns the directories above `id` that are not in the upper directory yet, outermost first.
+    fn ancestors_to_copy(&self, id: NodeId) -> Vec<Arc<Node>> {
+        let table = lock(&self.table);
+        let mut missing = Vec::new();
+        let mut at = id;
+        while let Some((parent, _)) = table.slot(at).and_then(|slot| slot.names.first()) {
+            match table.slot(*parent) {
+                Some(slot) if slot.upper.is_none() => missing.push(Arc::clone(&slot.node)),
+                _ => break,
+            }
+            at = *parent;
+        }
+        missing.reverse();
+        missing
+    }
+
+    /// Copies up `node` alone; `false` when its parents are not there (any more).
+    fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, keep: Option<u64>) -> Result<bool, FsError> {
+        let _alone = lock(&node.copy_up);
+        if self.is_upper(node.id) {
+            return Ok(true);
+        }
+        let lower = node.lower.as_ref().ok_or(FsError::Unknown(node.id.0))?;
+        let attributes = self.stack.attributes(lower)?;
+        let prepared = upper.temporary();
+        match (node.kind, lower.top()) {
+            (Kind::File, Some(top)) => self.copy_content(upper, &prepared, top, attributes.size, keep)?,
+            (Kind::Directory, _) => upper.work().make_directory(prepared.name(), 0o700)?,
+            (Kind::Symlink, Some((layer, at))) => {
+                let target = self.stack.layer(layer).layer.read_link(at)?;
+                upper.work().make_symlink(prepared.name(), &target)?;
+            }
+            (kind, _) => {
+                let new = crate::disk::unix::NewSpecial { kind, mode: 0o600, device: attributes.device };
+                self.make_special(upper, &prepared, new)?;
+            }
+        }
+        self.copy_attributes(upper, node, &prepared.spot(), &attributes)?;
+        self.publish_copy(upper, node, prepared, &attributes)
+    }
+
+    fn copy_content(
+        &self,
+        upper: &Upper,
+        prepared: &Temporary<'_>,
+        (layer, at): (u32, LayerNode),
+        size: u64,
+        keep: Option<u64>,
+    ) -> Result<(), FsError> {
+        let target = upper.work().create_file(prepared.name(), 0o600)?;
+        let length = keep.map_or(size, |keep| keep.min(size));
+        if length == 0 {
+            return Ok(());
+        }
+        let layer = &self.stack.layer(layer).layer;
+        let cloned = match layer.host_file(at)? {
+            Some(source) => clone_file(&source, &target)?,
+            None => false,
+        };
+        if !cloned {
+            let mut buffer = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
+            let mut offset = 0;
+            while offset < length {
+                let wanted = usize::try_from(length - offset).unwrap_or(PIECE).min(buffer.len());
+                let count = layer.read(at, offset, &mut buffer[..wanted])?;
+                if count == 0 {
+                    break;
+                }
+                write_sparse(&target, offset, &buffer[..count])?;
+                offset += count as u64;
+            }
+        }
+        set_length(&target, length)?;
+        Ok(target.sync_all().context("sync", "a copied-up file")?)
+    }
+
+    /// Gives the copy what the original has. Attributes come before the mode, which may forbid setting them.
+    fn copy_attributes(
+        &self,
+        upper: &Upper,
+        node: &Node,
+        spot: &Spot,
+        attributes: &Attributes,
+    ) -> Result<(), FsError> {
+        match spot.set_owner(Some(attributes.user), Some(attributes.group)) {
+            // Only root gives files away; for others the copy belongs to who serves.
+            Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+        for (name, value) in self.lower_xattrs(node)? {
+            let stored = format::stored_name(&name);
+            if let Err(error) = spot.set_xattr(&stored, &value, XattrFlag::Set) {
+                tracing::debug!("an extended attribute is lost in copying up: {error}");
+            }
+        }
+        if matches!(node.kind, Kind::File | Kind::Directory) {
+            upper.write_number(spot, node.inode)?;
+        }
+        if node.kind != Kind::Symlink {
+            spot.set_mode(attributes.mode)?;
+        }
+        Ok(spot.set_times(SetTimes::of(attributes))?)
+    }
+
+    /// Lets the copy appear. The node's names are looked at now: they may have changed while it was prepared.
+    fn publish_copy(
+        &self,
+        upper: &Upper,
+        node: &Arc<Node>,
+        prepared: Temporary<'_>,
+        attributes: &Attributes,
+    ) -> Result<bool, FsError> {
+        let _names = self.names_mut();
+        let name = match self.place_for_copy(node.id)? {
+            Place::Missing => return Ok(false),
+            Place::Nowhere => None,
+            Place::At(parent, name) => Some((parent, name)),
+        };
+        let inode = prepared.spot().stat()?.ok_or(FsError::NotFound)?.inode;
+        let state = UpperState { inode, opaque: false, impure: false };
+        let left = upper.names_left(node.inode).unwrap_or(attributes.links);
+        let is_linked = node.kind != Kind::Directory && attributes.links > 1;
+        if is_linked || !matches!(node.kind, Kind::File | Kind::Directory) {
+            if !is_linked && name.is_none() {
+                return self.keep_nameless(node, &prepared);
+            }
+            if is_linked {
+                upper.set_names_left(node.inode, left)?;
+            }
+            upper.publish_indexed(prepared, node.inode, inode)?;
+            lock(&self.table).copied_up(node.id, state);
+            self.link_known_names(upper, node, is_linked.then_some(left))?;
+            return Ok(true);
+        }
+        let Some((parent, name)) = name else {
+            return self.keep_nameless(node, &prepared);
+        };
+        let directory = self.upper_directory(parent)?;
+        self.mark_impure(parent, &directory)?;
+        keeping_times(&directory, || prepared.publish(&directory, &name))?;
+        lock(&self.table).copied_up(node.id, state);
+        self.touched(parent);
+        Ok(true)
+    }
+
+    fn place_for_copy(&self, id: NodeId) -> Result<Place, FsError> {
+        let table = lock(&self.table);
+        let slot = table.slot(id).ok_or(FsError::Unknown(id.0))?;
+        let Some((parent, name)) = slot.names.first() else { return Ok(Place::Nowhere) };
+        match table.slot(*parent) {
+            Some(directory) if directory.upper.is_some() => Ok(Place::At(*parent, Arc::clone(name))),
+            _ => Ok(Place::Missing),
+        }
+    }
+
+    /// The node has lost its last name: the copy lives as long as the node does.
+    fn keep_nameless(&self, node: &Node, prepared: &Temporary<'_>) -> Result<bool, FsError> {
+        let pinned = prepared.spot().pin()?;
+        if let Some(slot) = lock(&self.table).slot_mut(node.id) {
+            slot.detached = Some(pinned);
+        }
+        Ok(true)
+    }
+
+    /// Gives the copy in the index the names that are known to show it, so that other tools see them too.
+    fn link_known_names(&self, upper: &Upper, node: &Node, mut left: Option<u32>) -> Result<(), FsError> {
+        let names = lock(&self.table).slot(node.id).map(|slot| slot.names.clone()).unwrap_or_default();
+        for (parent, name) in names {
+            if !self.is_upper(parent) {
+                continue;
+            }
+            let directory = self.upper_directory(parent)?;
+            keeping_times(&directory, || directory.link(&upper.indexed_spot(node.inode), &name))?;
+            self.touched(parent);
+            if let Some(left) = &mut left {
+                *left = left.saturating_sub(1);
+                upper.set_names_left(node.inode, *left)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the directory as one whose listing must look for inode numbers.
+    pub(super) fn mark_impure(&self, id: NodeId, directory: &Arc<Directory>) -> Result<(), FsError> {
+        if lock(&self.table).slot(id).and_then(|slot| slot.upper).is_some_and(|upper| upper.impure) {
+            return Ok(());
+        }
+        Spot::named(directory, b".").set_xattr(format::IMPURE, b"y", XattrFlag::Set)?;
+        if let Some(slot) = lock(&self.table).slot_mut(id)
+            && let Some(upper) = &mut slot.upper
+        {
+            upper.impure = true;
+        }
+        Ok(())
+    }
+}
+
+enum Place {
+    /// A parent is not in the upper directory.
+    Missing,
+    /// The node has no known name.
+    Nowhere,
+    At(NodeId, Arc<[u8]>),
+}
+
+/// Copying up is no change that a user made, so the directory's times stay.
+fn keeping_times(
+    directory: &Arc<Directory>,
+    action: impl FnOnce() -> Result<(), DiskError>,
+) -> Result<(), FsError> {
+    let spot = Spot::named(directory, b".");
+    let before = spot.stat()?;
+    action()?;
+    if let Some(before) = before {
+        spot.set_times(SetTimes::of(&before.attributes))?;
+    }
+    Ok(())
+}

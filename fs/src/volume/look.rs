@@ -1,0 +1,281 @@
+//! From names to nodes, and back to nothing when the kernel forgets them.
+//!
+//! *Concurrency:* a lookup may wait for a layer that is still being indexed, so it holds no lock; it notes the
+//! directory's version before and starts again when a change came in between.
+
+use std::sync::Arc;
+
+use super::table::{LowerPath, NewNode, Node, Slot, UpperState};
+use super::{Entry, FsError, Lookup, NodeId, Volume, lock};
+use crate::layer::stack::Lower;
+use crate::node::Kind;
+use crate::overlay::format::{Found, UpperEntry};
+
+/// Longest name in bytes (`NAME_MAX`).
+const NAME_MAX: usize = 255;
+
+/// A node with a reference that is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    volume: &'a Volume,
+    node: Arc<Node>,
+}
+
+/// What a directory looked like at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct DirectoryView {
+    pub(super) node: Arc<Node>,
+    pub(super) upper: Option<UpperState>,
+    pub(super) removed: bool,
+    pub(super) version: u64,
+}
+
+/// The number of a node that only the upper directory has.
+pub(super) fn upper_inode(inode: u64) -> u64 {
+    UPPER_ONLY | inode
+}
+
+/// Marks inode numbers that no layer gives.
+pub(super) const UPPER_ONLY: u64 = 1 << 63;
+
+impl Held<'_> {
+    /// Leaves the reference to the caller, who gives it back by `forget`.
+    pub(super) fn keep(self) -> Arc<Node> {
+        let node = Arc::clone(&self.node);
+        std::mem::forget(self);
+        node
+    }
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Arc<Node>;
+
+    fn deref(&self) -> &Arc<Node> {
+        &self.node
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(&self.volume.table).release(self.node.id, 1);
+    }
+}
+
+impl DirectoryView {
+    fn of(slot: &Slot) -> Self {
+        Self { node: Arc::clone(&slot.node), upper: slot.upper, removed: slot.removed, version: slot.version }
+    }
+
+    /// What of the layers shows in this directory.
+    pub(super) fn lower(&self) -> Option<&Lower> {
+        if self.removed || self.upper.is_some_and(|upper| upper.opaque) {
+            return None;
+        }
+        self.node.lower.as_ref()
+    }
+}
+
+/// Refuses names that no file can have.
+pub(super) fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > NAME_MAX {
+        return Err(FsError::NameTooLong);
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        return Err(FsError::Invalid("not a file name"));
+    }
+    Ok(())
+}
+
+impl Volume {
+    /// Finds `name` in `parent` and counts one reference to the node found (see [`Self::forget`]). `.` and `..`
+    /// are understood.
+    ///
+    /// # Errors
+    /// `NotDirectory`, `NameTooLong`, or what a layer or the upper's disk reports; absence is no error.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Lookup, FsError> {
+        let held = match name {
+            b"." => Some(self.hold(parent)?),
+            b".." => Some(self.hold(self.parent_of(parent)?)?),
+            _ if name.len() > NAME_MAX => return Err(FsError::NameTooLong),
+            _ if check_name(name).is_err() => None,
+            _ => self.find(parent, name)?,
+        };
+        let Some(held) = held else {
+            let view = self.directory_view(parent)?;
+            let lasting = view.lower().is_none_or(|lower| self.stack.is_node_settled(lower));
+            return Ok(Lookup::Absent { lasting });
+        };
+        let status = self.status(&held)?;
+        Ok(Lookup::Found(Entry { node: held.keep().id, status }))
+    }
+
+    /// Takes back `count` references; a node without references and names is dropped.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        if node != NodeId::ROOT {
+            lock(&self.table).release(node, count);
+        }
+    }
+
+    /// Returns how many nodes are in memory now; the root is always one.
+    #[must_use]
+    pub fn known_nodes(&self) -> usize {
+        lock(&self.table).len()
+    }
+
+    /// Returns the node, which must be known.
+    pub(super) fn node(&self, id: NodeId) -> Result<Arc<Node>, FsError> {
+        lock(&self.table).slot(id).map(|slot| Arc::clone(&slot.node)).ok_or(FsError::Unknown(id.0))
+    }
+
+    pub(super) fn hold(&self, id: NodeId) -> Result<Held<'_>, FsError> {
+        let node = lock(&self.table).acquire(id, 1).ok_or(FsError::Unknown(id.0))?;
+        Ok(Held { volume: self, node })
+    }
+
+    pub(super) fn directory_view(&self, id: NodeId) -> Result<DirectoryView, FsError> {
+        let table = lock(&self.table);
+        let slot = table.slot(id).ok_or(FsError::Unknown(id.0))?;
+        if slot.node.kind != Kind::Directory {
+            return Err(FsError::NotDirectory);
+        }
+        Ok(DirectoryView::of(slot))
+    }
+
+    /// Returns the directory that `id` is in; the root is in itself, and so is what was removed.
+    pub(super) fn parent_of(&self, id: NodeId) -> Result<NodeId, FsError> {
+        let table = lock(&self.table);
+        let slot = table.slot(id).ok_or(FsError::Unknown(id.0))?;
+        Ok(slot.names.first().map_or(id, |(parent, _)| *parent))
+    }
+
+    /// Finds the node called `name` in `parent`, making it known.
+    pub(super) fn find(&self, parent: NodeId, name: &[u8]) -> Result<Option<Held<'_>>, FsError> {
+        check_name(name)?;
+        loop {
+            let view = {
+                let mut table = lock(&self.table);
+                let slot = table.slot(parent).ok_or(FsError::Unknown(parent.0))?;
+                if slot.node.kind != Kind::Directory {
+                    return Err(FsError::NotDirectory);
+                }
+                let view = DirectoryView::of(slot);
+                let child = slot.children.get(name).copied();
+                if let Some(child) = child.filter(|child| self.is_name_final(&table, *child))
+                    && let Some(node) = table.acquire(child, 1)
+                {
+                    return Ok(Some(Held { volume: self, node }));
+                }
+                view
+            };
+            if view.removed {
+                return Ok(None);
+            }
+            let Some(new) = self.search(&view, name)? else {
+                return Ok(None);
+            };
+            if let Some(node) = self.enter(&view, name, new) {
+                return Ok(Some(Held { volume: self, node }));
+            }
+        }
+    }
+
+    /// Tells whether the name of a known child can only change through this volume.
+    fn is_name_final(&self, table: &super::table::Table, child: NodeId) -> bool {
+        table.slot(child).is_some_and(|slot| {
+            slot.upper.is_some()
+                || slot.node.lower.as_ref().is_none_or(|lower| self.stack.is_node_settled(lower))
+        })
+    }
+
+    /// Looks in the upper directory, then in the layers.
+    fn search(&self, view: &DirectoryView, name: &[u8]) -> Result<Option<NewNode>, FsError> {
+        if let (Some(upper), Some(state)) = (&self.upper, view.upper) {
+            let found = {
+                let _names = self.names();
+                upper.examine(&self.upper_directory(view.node.id)?, name, state.impure)?
+            };
+            match found {
+                Found::Nothing => {}
+                Found::Whiteout => return Ok(None),
+                Found::Entry(entry) => return self.upper_node(view, name, &entry).map(Some),
+            }
+        }
+        let Some(within) = view.lower() else { return Ok(None) };
+        let Some(lower) = self.stack.lookup(within, name)? else { return Ok(None) };
+        let mut new = self.lower_node(view, name, lower);
+        // A copy in the index shows under every name of the original.
+        if let Some(inode) = self.upper.as_ref().and_then(|upper| upper.indexed_file(new.inode)) {
+            new.upper = Some(UpperState { inode, opaque: false, impure: false });
+        }
+        Ok(Some(new))
+    }
+
+    /// Describes what the upper directory holds; a directory may go on in the layers.
+    fn upper_node(&self, view: &DirectoryView, name: &[u8], entry: &UpperEntry) -> Result<NewNode, FsError> {
+        let kind = entry.attributes.kind;
+        let state = UpperState { inode: entry.inode, opaque: entry.opaque, impure: entry.impure };
+        let (mut lower, mut lower_path) = (None, None);
+        if kind == Kind::Directory && !entry.opaque {
+            (lower, lower_path) = self.lower_directory(view, name, entry.redirect.as_deref())?;
+        }
+        let inode = entry.number.unwrap_or_else(|| upper_inode(entry.inode));
+        Ok(NewNode { kind, inode, lower, lower_path, upper: Some(state) })
+    }
+
+    /// Finds what of the layers shows in a directory of the upper: under its redirect, else under its name.
+    fn lower_directory(
+        &self,
+        view: &DirectoryView,
+        name: &[u8],
+        redirect: Option<&[u8]>,
+    ) -> Result<(Option<Lower>, Option<Arc<LowerPath>>), FsError> {
+        let (lower, path) = match redirect {
+            Some(path) if path.first() == Some(&b'/') => {
+                let parts: Vec<_> =
+                    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+                let step = |parent, name: &&[u8]| Some(Arc::new(LowerPath { parent, name: (*name).into() }));
+                (self.stack.walk(parts.iter().copied())?, parts.iter().fold(None, step))
+            }
+            redirect => {
+                let Some(within) = view.lower() else { return Ok((None, None)) };
+                let name = redirect.unwrap_or(name);
+                let path = LowerPath { parent: view.node.lower_path.clone(), name: name.into() };
+                (self.stack.lookup(within, name)?, Some(Arc::new(path)))
+            }
+        };
+        match lower {
+            Some(lower) if lower.kind == Kind::Directory => Ok((Some(lower), path)),
+            _ => Ok((None, None)),
+        }
+    }
+
+    /// Describes a node that only the layers hold.
+    fn lower_node(&self, view: &DirectoryView, name: &[u8], lower: Lower) -> NewNode {
+        let lower_path = (lower.kind == Kind::Directory)
+            .then(|| Arc::new(LowerPath { parent: view.node.lower_path.clone(), name: name.into() }));
+        NewNode { kind: lower.kind, inode: lower.inode(), lower: Some(lower), lower_path, upper: None }
+    }
+
+    /// Makes what was found known, unless the directory has changed since `view` was taken.
+    fn enter(&self, view: &DirectoryView, name: &[u8], new: NewNode) -> Option<Arc<Node>> {
+        let mut table = lock(&self.table);
+        let parent = table.slot(view.node.id)?;
+        if parent.version != view.version || parent.removed {
+            return None;
+        }
+        // Copied up under another of its names meanwhile.
+        if new.upper.is_none()
+            && self.upper.as_ref().is_some_and(|upper| upper.indexed_file(new.inode).is_some())
+        {
+            return None;
+        }
+        let name =
+            parent.children.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| Arc::clone(key));
+        let id = match table.known(&new) {
+            Some(slot) => slot.node.id,
+            None => table.insert(new).id,
+        };
+        table.attach(view.node.id, &name, id);
+        table.acquire(id, 1)
+    }
+}

@@ -1,0 +1,137 @@
+//! Content: opening and reading.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::table::Node;
+use super::{Access, FsError, HandleId, NodeId, Opened, Volume};
+use crate::disk::DiskError;
+use crate::disk::unix::set_length;
+use crate::node::Kind;
+
+impl Volume {
+    /// `open(2)` of an existing file; opening for writing copies up, with `truncate` without the content.
+    ///
+    /// # Errors
+    /// `IsDirectory`, `ReadOnly`, `Unknown`, or what a layer or the upper's disk reports.
+    pub fn open(&self, node: NodeId, access: Access, truncate: bool) -> Result<Opened, FsError> {
+        let node = self.node(node)?;
+        match node.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(FsError::IsDirectory),
+            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => {
+                return Err(FsError::Invalid("only regular files have content"));
+            }
+        }
+        if access.write || truncate {
+            self.check_writable(&node)?;
+            self.copy_up(&node, truncate.then_some(0))?;
+        }
+        let file = {
+            let _names = self.names();
+            match self.spot(&node)? {
+                Some(spot) => Some(Arc::new(spot.open_file(access.write, access.append)?)),
+                None => None,
+            }
+        };
+        if truncate {
+            match &file {
+                Some(file) if access.write => set_length(file, 0)?,
+                _ => {
+                    let _names = self.names();
+                    set_length(&self.upper_spot(&node)?.open_file(true, false)?, 0)?;
+                }
+            }
+        }
+        let backing = match &file {
+            Some(file) => Some(Arc::clone(file)),
+            None => self.lasting_host_file(&node)?,
+        };
+        let keep_cache = !truncate && (file.is_some() || self.is_settled(&node));
+        Ok(Opened { handle: self.add_file_handle(&node, access, file), backing, keep_cache })
+    }
+
+    fn is_settled(&self, node: &Node) -> bool {
+        node.lower.as_ref().is_some_and(|lower| self.stack.is_node_settled(lower))
+    }
+
+    /// Returns the host file behind a node of a layer, if the node can never be copied up while it is open.
+    fn lasting_host_file(&self, node: &Node) -> Result<Option<Arc<File>>, FsError> {
+        match node.lower.as_ref().and_then(|lower| lower.top()) {
+            Some((layer, at)) if self.upper.is_none() || !self.stack.layer(layer).writable => {
+                Ok(self.stack.layer(layer).layer.host_file(at)?)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// `pread(2)`: fills `buffer` unless the file ends first. Without a handle the node is read as it is now.
+    ///
+    /// # Errors
+    /// `IsDirectory`, `Unknown`, or what a layer or the upper's disk reports.
+    pub fn read(
+        &self,
+        node: NodeId,
+        handle: Option<HandleId>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, FsError> {
+        let node = self.node(node)?;
+        if node.kind == Kind::Directory {
+            return Err(FsError::IsDirectory);
+        }
+        let file = match handle {
+            Some(handle) => {
+                let open = self.file_handle(handle)?;
+                self.current_file(&open)?
+            }
+            None => {
+                let _names = self.names();
+                match self.spot(&node)? {
+                    Some(spot) => Some(Arc::new(spot.open_file(false, false)?)),
+                    None => None,
+                }
+            }
+        };
+        if let Some(file) = file {
+            return read_all(&file, offset, buffer);
+        }
+        let Some((layer, at)) = node.lower.as_ref().and_then(|lower| lower.top()) else { return Ok(0) };
+        Ok(self.stack.layer(layer).layer.read(at, offset, buffer)?)
+    }
+
+    /// `readlink(2)`.
+    ///
+    /// # Errors
+    /// `Invalid` when it is no symbolic link, `Unknown`, or what a layer or the upper's disk reports.
+    pub fn read_link(&self, node: NodeId) -> Result<Vec<u8>, FsError> {
+        let node = self.node(node)?;
+        if node.kind != Kind::Symlink {
+            return Err(FsError::Invalid("not a symbolic link"));
+        }
+        {
+            let _names = self.names();
+            if let Some(spot) = self.spot(&node)? {
+                return Ok(spot.read_link()?);
+            }
+        }
+        let Some((layer, at)) = node.lower.as_ref().and_then(|lower| lower.top()) else {
+            return Err(FsError::Unknown(node.id.0));
+        };
+        Ok(self.stack.layer(layer).layer.read_link(at)?)
+    }
+}
+
+fn read_all(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(DiskError::new("read", "a file", error).into()),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,151 @@
+//! What survives a power failure, and room on the disk.
+
+use std::sync::Arc;
+
+use super::table::Node;
+use super::{FsError, HandleId, NodeId, Space, Volume, lock};
+use crate::disk::Context;
+use crate::disk::unix::{Directory, space, sync_file_system};
+use crate::node::Kind;
+
+impl Volume {
+    /// `fsync(2)`, or `fdatasync(2)` with `data_only`: afterwards content, name and the directories that lead
+    /// to it survive a crash.
+    ///
+    /// # Errors
+    /// `Unknown`, or what the upper's disk reports.
+    pub fn sync(&self, node: NodeId, handle: Option<HandleId>, data_only: bool) -> Result<(), FsError> {
+        let node = self.node(node)?;
+        if self.upper.is_none() || !self.is_upper(node.id) {
+            return Ok(());
+        }
+        if node.kind == Kind::Directory {
+            return self.sync_directory(node.id);
+        }
+        if node.kind == Kind::File {
+            let open = handle.and_then(|handle| self.file_handle(handle).ok());
+            let file = match open {
+                Some(open) => self.current_file(&open)?,
+                None => {
+                    let _names = self.names();
+                    Some(Arc::new(self.upper_spot(&node)?.open_file(false, false)?))
+                }
+            };
+            if let Some(file) = file {
+                let synced = if data_only { file.sync_data() } else { file.sync_all() };
+                synced.context("sync", "a file")?;
+            }
+        }
+        self.sync_names(&node)
+    }
+
+    /// `fsync(2)` on a directory.
+    ///
+    /// # Errors
+    /// `Unknown`, or what the upper's disk reports.
+    pub fn sync_directory(&self, node: NodeId) -> Result<(), FsError> {
+        let node = self.node(node)?;
+        if self.upper.is_none() || !self.is_upper(node.id) {
+            return Ok(());
+        }
+        let directory = {
+            let _names = self.names();
+            if lock(&self.table).slot(node.id).is_some_and(|slot| slot.removed) {
+                return Ok(());
+            }
+            self.upper_directory(node.id)?
+        };
+        lock(&self.unsynced).remove(&node.id);
+        if let Err(error) = directory.sync() {
+            lock(&self.unsynced).insert(node.id);
+            return Err(error.into());
+        }
+        self.sync_names(&node)
+    }
+
+    /// `syncfs(2)`: everything written so far survives a crash.
+    ///
+    /// # Errors
+    /// What the upper's disk reports.
+    pub fn sync_all(&self) -> Result<(), FsError> {
+        let Some(upper) = &self.upper else { return Ok(()) };
+        let unsynced = std::mem::take(&mut *lock(&self.unsynced));
+        let synced = upper.root().readable().and_then(sync_file_system);
+        if let Err(error) = synced {
+            lock(&self.unsynced).extend(unsynced);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// `statvfs(3)` of the disk that takes the writes; zeros when read-only.
+    ///
+    /// # Errors
+    /// What the upper's disk reports.
+    pub fn space(&self) -> Result<Space, FsError> {
+        let Some(upper) = &self.upper else { return Ok(Space::default()) };
+        let found = space(&**upper.root())?;
+        Ok(Space {
+            block_size: found.block_size,
+            blocks: found.blocks,
+            blocks_free: found.blocks_free,
+            blocks_available: found.blocks_available,
+            files: found.files,
+            files_free: found.files_free,
+            name_max: found.name_max,
+        })
+    }
+
+    /// Makes the names that lead to `node` durable: every directory on the way that has changed since it was
+    /// last synced.
+    fn sync_names(&self, node: &Node) -> Result<(), FsError> {
+        let mut waiting: Vec<(NodeId, Arc<Directory>)> = Vec::new();
+        let indexed = {
+            let _names = self.names();
+            let mut ways = {
+                let table = lock(&self.table);
+                let slot = table.slot(node.id);
+                slot.map(|slot| slot.names.iter().map(|(parent, _)| *parent).collect()).unwrap_or_default()
+            };
+            self.collect_unsynced(&mut ways, &mut waiting)?;
+            let table = lock(&self.table);
+            let state = table.slot(node.id).and_then(|slot| slot.upper);
+            self.upper
+                .as_ref()
+                .filter(|upper| state.is_some_and(|state| upper.indexed_number(state.inode).is_some()))
+        };
+        if let Some(upper) = indexed {
+            upper.index_directory().sync()?;
+        }
+        for (id, directory) in waiting {
+            if let Err(error) = directory.sync() {
+                lock(&self.unsynced).insert(id);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the changed directories from `ways` up to the root. The names are held.
+    fn collect_unsynced(
+        &self,
+        ways: &mut Vec<NodeId>,
+        waiting: &mut Vec<(NodeId, Arc<Directory>)>,
+    ) -> Result<(), FsError> {
+        while let Some(id) = ways.pop() {
+            let changed = lock(&self.unsynced).remove(&id);
+            if changed {
+                match self.upper_directory(id) {
+                    Ok(directory) => waiting.push((id, directory)),
+                    Err(error) => {
+                        lock(&self.unsynced).insert(id);
+                        return Err(error);
+                    }
+                }
+            }
+            let table = lock(&self.table);
+            ways.extend(table.slot(id).and_then(|slot| slot.names.first()).map(|(parent, _)| *parent));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,291 @@
+//! Which nodes are known, under which names, and who still needs them.
+//!
+//! *Concurrency:* the table lies behind one mutex that is held for map operations only, never across I/O.
+//!
+//! **Invariant:** a node stays as long as the kernel holds a reference, a handle is open or a known child needs
+//! it as its parent; its number is never given to another node.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use super::types::NodeId;
+use crate::layer::stack::Lower;
+use crate::node::Kind;
+
+/// A name in the layers: where a directory's content comes from, whatever it is called now.
+#[derive(Debug)]
+pub(super) struct LowerPath {
+    pub(super) parent: Option<Arc<LowerPath>>,
+    pub(super) name: Box<[u8]>,
+}
+
+/// What never changes about a node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) kind: Kind,
+    /// What `stat(2)` shows.
+    pub(super) inode: u64,
+    /// What the layers hold, if anything.
+    pub(super) lower: Option<Lower>,
+    /// Of a directory: where `lower` is in the layers; `None` is their root.
+    pub(super) lower_path: Option<Arc<LowerPath>>,
+    /// Held while this node is copied up, so that it happens once and blocks nobody else.
+    pub(super) copy_up: Mutex<()>,
+}
+
+/// What is known about a node that has something in the upper directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UpperState {
+    /// Inode number of the file in the upper directory.
+    pub(super) inode: u64,
+    /// A directory that hides what the layers hold.
+    pub(super) opaque: bool,
+    /// A directory that holds entries with inode numbers of their own.
+    pub(super) impure: bool,
+}
+
+/// What changes about a node.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) node: Arc<Node>,
+    /// Known names, oldest first.
+    pub(super) names: Vec<(NodeId, Arc<[u8]>)>,
+    pub(super) children: HashMap<Arc<[u8]>, NodeId>,
+    /// Counts changes of the names in this directory.
+    pub(super) version: u64,
+    pub(super) upper: Option<UpperState>,
+    /// Without a known name: the file itself, kept for those who still hold the node.
+    pub(super) detached: Option<Arc<OwnedFd>>,
+    /// A directory that was removed.
+    pub(super) removed: bool,
+    references: u64,
+    handles: u64,
+}
+
+/// What a new node starts with.
+#[derive(Debug)]
+pub(super) struct NewNode {
+    pub(super) kind: Kind,
+    pub(super) inode: u64,
+    pub(super) lower: Option<Lower>,
+    pub(super) lower_path: Option<Arc<LowerPath>>,
+    pub(super) upper: Option<UpperState>,
+}
+
+/// All known nodes.
+#[derive(Debug)]
+pub(super) struct Table {
+    slots: HashMap<NodeId, Slot>,
+    by_lower: HashMap<u64, NodeId>,
+    by_upper: HashMap<u64, NodeId>,
+    next: u64,
+}
+
+impl Table {
+    /// A table that holds the root alone.
+    pub(super) fn new(root: NewNode) -> Self {
+        let mut table = Self {
+            slots: HashMap::new(),
+            by_lower: HashMap::new(),
+            by_upper: HashMap::new(),
+            next: NodeId::ROOT.0,
+        };
+        let root = table.insert(root);
+        if let Some(slot) = table.slots.get_mut(&root.id) {
+            slot.references = 1;
+        }
+        table
+    }
+
+    pub(super) fn slot(&self, id: NodeId) -> Option<&Slot> {
+        self.slots.get(&id)
+    }
+
+    pub(super) fn slot_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
+        self.slots.get_mut(&id)
+    }
+
+    /// Returns the node that this thing of the layers or of the upper directory has already.
+    pub(super) fn known(&self, new: &NewNode) -> Option<&Slot> {
+        let id = match (new.upper, &new.lower) {
+            (Some(upper), _) => self.by_upper.get(&upper.inode),
+            (None, Some(lower)) => self.by_lower.get(&lower.inode()),
+            (None, None) => None,
+        }?;
+        self.slots.get(id).filter(|slot| slot.node.kind == new.kind)
+    }
+
+    /// Adds a node without names and references.
+    pub(super) fn insert(&mut self, new: NewNode) -> Arc<Node> {
+        let id = NodeId(self.next);
+        self.next += 1;
+        match (new.upper, &new.lower) {
+            (Some(upper), _) => self.by_upper.insert(upper.inode, id),
+            (None, Some(lower)) => self.by_lower.insert(lower.inode(), id),
+            (None, None) => None,
+        };
+        let node = Arc::new(Node {
+            id,
+            kind: new.kind,
+            inode: new.inode,
+            lower: new.lower,
+            lower_path: new.lower_path,
+            copy_up: Mutex::new(()),
+        });
+        self.slots.insert(
+            id,
+            Slot {
+                node: Arc::clone(&node),
+                names: Vec::new(),
+                children: HashMap::new(),
+                version: 0,
+                upper: new.upper,
+                detached: None,
+                removed: false,
+                references: 0,
+                handles: 0,
+            },
+        );
+        node
+    }
+
+    /// Notes that `id` is called `name` in `parent` from now on.
+    pub(super) fn attach(&mut self, parent: NodeId, name: &Arc<[u8]>, id: NodeId) {
+        let Some(directory) = self.slots.get_mut(&parent) else { return };
+        let before = directory.children.insert(Arc::clone(name), id);
+        if before == Some(id) {
+            return;
+        }
+        if let Some(before) = before {
+            self.unname(before, parent, name);
+        }
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.names.push((parent, Arc::clone(name)));
+            slot.detached = None;
+        }
+    }
+
+    /// Notes that nothing is known under `name` in `parent` any more; returns what was.
+    pub(super) fn detach(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        let directory = self.slots.get_mut(&parent)?;
+        let child = directory.children.remove(name)?;
+        self.unname(child, parent, name);
+        Some(child)
+    }
+
+    fn unname(&mut self, child: NodeId, parent: NodeId, name: &[u8]) {
+        if let Some(slot) = self.slots.get_mut(&child) {
+            slot.names.retain(|(at, known)| *at != parent || **known != *name);
+        }
+    }
+
+    /// Notes that names in `directory` have changed on disk.
+    pub(super) fn changed(&mut self, directory: NodeId) {
+        if let Some(slot) = self.slots.get_mut(&directory) {
+            slot.version += 1;
+        }
+    }
+
+    /// Notes that a node of the layers now lives in the upper directory.
+    pub(super) fn copied_up(&mut self, id: NodeId, upper: UpperState) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.upper = Some(upper);
+        self.by_upper.insert(upper.inode, id);
+        if let Some(lower) = &slot.node.lower {
+            let inode = lower.inode();
+            if self.by_lower.get(&inode) == Some(&id) {
+                self.by_lower.remove(&inode);
+            }
+        }
+    }
+
+    pub(super) fn acquire(&mut self, id: NodeId, count: u64) -> Option<Arc<Node>> {
+        let slot = self.slots.get_mut(&id)?;
+        slot.references += count;
+        Some(Arc::clone(&slot.node))
+    }
+
+    pub(super) fn release(&mut self, id: NodeId, count: u64) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.references = slot.references.saturating_sub(count);
+            self.drop_unused(id);
+        }
+    }
+
+    pub(super) fn opened(&mut self, id: NodeId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.handles += 1;
+        }
+    }
+
+    pub(super) fn closed(&mut self, id: NodeId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.handles = slot.handles.saturating_sub(1);
+            self.drop_unused(id);
+        }
+    }
+
+    /// Returns how many nodes are known; the root is always one.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn drop_unused(&mut self, id: NodeId) {
+        let mut candidates = vec![id];
+        while let Some(id) = candidates.pop() {
+            let unused = |slot: &Slot| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
+            if id == NodeId::ROOT || !self.slots.get(&id).is_some_and(unused) {
+                continue;
+            }
+            let Some(slot) = self.slots.remove(&id) else { continue };
+            if let Some(upper) = slot.upper
+                && self.by_upper.get(&upper.inode) == Some(&id)
+            {
+                self.by_upper.remove(&upper.inode);
+            }
+            if let Some(lower) = &slot.node.lower
+                && self.by_lower.get(&lower.inode()) == Some(&id)
+            {
+                self.by_lower.remove(&lower.inode());
+            }
+            for (parent, name) in slot.names {
+                if let Some(directory) = self.slots.get_mut(&parent) {
+                    directory.children.remove(&name);
+                    candidates.push(parent);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upper_file(inode: u64) -> NewNode {
+        let upper = UpperState { inode, opaque: false, impure: false };
+        NewNode { kind: Kind::File, inode, lower: None, lower_path: None, upper: Some(upper) }
+    }
+
+    #[test]
+    fn a_node_lives_as_long_as_somebody_needs_it() {
+        let mut table = Table::new(NewNode { kind: Kind::Directory, ..upper_file(2) });
+        let directory = table.insert(NewNode { kind: Kind::Directory, ..upper_file(3) }).id;
+        let file = table.insert(upper_file(4)).id;
+        table.attach(NodeId::ROOT, &Arc::from(&b"d"[..]), directory);
+        table.attach(directory, &Arc::from(&b"f"[..]), file);
+        table.acquire(directory, 1);
+        table.acquire(file, 2);
+        table.opened(file);
+        table.release(directory, 1);
+        assert_eq!(table.len(), 3, "the child keeps its parent");
+        table.release(file, 2);
+        assert!(table.known(&upper_file(4)).is_some(), "the handle keeps the file");
+        table.closed(file);
+        assert_eq!(table.len(), 1);
+        assert!(table.slot(NodeId::ROOT).unwrap().children.is_empty());
+        assert_eq!(table.insert(upper_file(4)).id, NodeId(4), "numbers are not used again");
+    }
+}
