@@ -9,6 +9,7 @@ pub mod identity;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+pub mod tree;
 #[cfg(unix)]
 pub mod unix;
 
