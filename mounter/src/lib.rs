@@ -9,3 +9,11 @@
 //! both `slotfs-fs` and `slotfs-policy`.
 
 pub mod cli;
+pub mod extract;
+pub mod host;
+pub mod launch;
+pub mod plan;
+#[cfg(unix)]
+pub mod session;
+pub mod settings;
+pub mod workenv;

@@ -1,2 +1,5 @@
 //! Parse, run, exit.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    slotfs::cli::main(std::env::args_os())
+}

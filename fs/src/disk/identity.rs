@@ -3,7 +3,8 @@
 //! A process that writes to a file cannot put its change time back, so an unchanged identity means unchanged
 //! bytes on a healthy disk (see `stat(2)`, `st_ctim`).
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 
 /// What tells one state of one file from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -26,6 +27,40 @@ impl FileIdentity {
     pub fn of(metadata: &Metadata) -> Self {
         platform::identity(metadata)
     }
+
+    /// Returns the identity of an open file at this moment.
+    ///
+    /// # Errors
+    /// Passes on what `fstat(2)` reports.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        file.metadata().map(|metadata| Self::of(&metadata))
+    }
+
+    /// Tells what happened to a file since `self` was taken, given its identity `now`.
+    #[must_use]
+    pub fn change_to(&self, now: &Self) -> Change {
+        if self == now {
+            Change::None
+        } else if (self.device, self.inode, self.size, self.modified)
+            == (now.device, now.inode, now.size, now.modified)
+        {
+            Change::Attributes
+        } else {
+            Change::Content
+        }
+    }
+}
+
+/// What two identities of one file say about the time between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing happened.
+    None,
+    /// Size and modification time are the same, but the inode changed: a chmod, a rename, a link, an unlink, or
+    /// a write by somebody who then set the modification time back.
+    Attributes,
+    /// The content was written to, or it is another file.
+    Content,
 }
 
 #[cfg(unix)]
@@ -61,5 +96,26 @@ mod platform {
             modified: i128::from(metadata.last_write_time()) * 100,
             changed: i128::from(metadata.creation_time()) * 100,
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_write_shows_and_a_rename_is_told_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"one").unwrap();
+        let before = FileIdentity::of_file(&file).unwrap();
+        assert_eq!(before.change_to(&FileIdentity::of_file(&file).unwrap()), Change::None);
+        std::fs::rename(&path, folder.path().join("b")).unwrap();
+        assert_ne!(before.change_to(&FileIdentity::of_file(&file).unwrap()), Change::Content);
+        file.write_all(b"two").unwrap();
+        assert_eq!(before.change_to(&FileIdentity::of_file(&file).unwrap()), Change::Content);
     }
 }

@@ -4,8 +4,10 @@
 
 pub mod atomic;
 pub mod digest;
+pub mod durable;
 mod error;
 pub mod identity;
+pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;

@@ -1,4 +1,8 @@
 //! Every error a user can see: what failed, why, what to do next, and the exit code.
+//!
+//! The `From` implementations in `from.rs` are the complete list of how a library error reaches the user.
+
+mod from;
 
 use std::fmt;
 
@@ -33,6 +37,21 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every kind, in the order of exit codes.
+    pub const ALL: [Self; 11] = [
+        Self::Negative,
+        Self::Usage,
+        Self::Format,
+        Self::Mount,
+        Self::Execution,
+        Self::Disk,
+        Self::Verification,
+        Self::Configuration,
+        Self::Busy,
+        Self::NotFound,
+        Self::Unavailable,
+    ];
+
     /// Returns the process's exit code.
     #[must_use]
     pub fn exit_code(self) -> u8 {
@@ -48,6 +67,24 @@ impl FailureKind {
             Self::Busy => 110,
             Self::NotFound => 111,
             Self::Unavailable => 112,
+        }
+    }
+
+    /// Returns what the code means, for help, man page and documentation.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Negative => "a check that was asked for came out negative",
+            Self::Usage => "the command line is wrong",
+            Self::Format => "not a package, or a damaged one",
+            Self::Mount => "mounting or extracting failed",
+            Self::Execution => "a setup command or the program could not be run",
+            Self::Disk => "the disk refused (full, read-only, no permission)",
+            Self::Verification => "a checksum, digest or signature is wrong, or trust is refused",
+            Self::Configuration => "a setting or policy file is wrong",
+            Self::Busy => "something is in use",
+            Self::NotFound => "there is no such package, environment or mount",
+            Self::Unavailable => "this machine cannot do it (no FUSE, for example)",
         }
     }
 }

@@ -1,0 +1,119 @@
+//! What all requests share: the volume, and what is remembered between one request and the next.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use fuser::{BackingId, Errno, INodeNo, Notifier, Request};
+
+use super::capabilities::Agreed;
+use super::numbers::Numbers;
+use super::opens::Opens;
+use super::options::OpenMode;
+use super::privileges::{taken_by, without_privileges};
+use super::replies::{self, caller};
+use super::statistics::{Operation, Statistics};
+use crate::volume::{FsError, HandleId, NodeId, SetAttributes, Status, Volume};
+
+/// Serves a volume to the kernel.
+#[derive(Debug)]
+pub(super) struct FuseDriver {
+    pub(super) volume: Arc<Volume>,
+    pub(super) numbers: Numbers,
+    pub(super) opens: Opens<BackingId>,
+    pub(super) statistics: Arc<Statistics>,
+    /// Set once the connection stands.
+    notifier: Arc<OnceLock<Notifier>>,
+    pub(super) agreed: Arc<OnceLock<Agreed>>,
+    pub(super) mode: OpenMode,
+    /// Once `open` was answered with ENOSYS, files come without handles for good.
+    unasked: AtomicBool,
+}
+
+impl FuseDriver {
+    pub(super) fn new(
+        volume: Arc<Volume>,
+        mode: OpenMode,
+        statistics: Arc<Statistics>,
+        notifier: Arc<OnceLock<Notifier>>,
+        agreed: Arc<OnceLock<Agreed>>,
+    ) -> Self {
+        Self {
+            volume,
+            numbers: Numbers::new(),
+            opens: Opens::new(),
+            statistics,
+            notifier,
+            agreed,
+            mode,
+            unasked: AtomicBool::new(false),
+        }
+    }
+
+    /// See [`replies::guarded`].
+    pub(super) fn guarded<T>(
+        &self,
+        operation: Operation,
+        number: INodeNo,
+        call: impl FnOnce() -> Result<T, FsError>,
+    ) -> Result<T, Errno> {
+        replies::guarded(&self.statistics, operation, number, call)
+    }
+
+    /// Returns the node that the kernel means.
+    pub(super) fn node(&self, number: INodeNo) -> Result<NodeId, FsError> {
+        self.numbers.node(number.0)
+    }
+
+    /// Tells whether the kernel may open everything by itself from now on. A volume that is still being
+    /// indexed at the first open gets there later.
+    pub(super) fn opens_unasked(&self, allowed: impl FnOnce(&Agreed) -> bool) -> bool {
+        if self.mode != OpenMode::Automatic || !self.agreed.get().is_some_and(allowed) {
+            return false;
+        }
+        if self.unasked.load(Ordering::Relaxed) {
+            return true;
+        }
+        let immutable = self.volume.is_immutable();
+        self.unasked.store(immutable, Ordering::Relaxed);
+        immutable
+    }
+
+    /// Changes attributes; privileges go where they must.
+    pub(super) fn set_attributes(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        handle: Option<HandleId>,
+        mut changes: SetAttributes,
+    ) -> Result<Status, FsError> {
+        let node = self.node(number)?;
+        if taken_by(&changes, request.uid()) {
+            changes.mode = without_privileges(&self.volume.attributes(node)?);
+        }
+        self.volume.set_attributes(caller(request), node, handle, &changes)
+    }
+
+    /// Takes set-id bits from a file that was changed by somebody without the right to keep them.
+    pub(super) fn drop_privileges(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        node: NodeId,
+    ) -> Result<(), FsError> {
+        if let Some(mode) = without_privileges(&self.volume.attributes(node)?) {
+            let changes = SetAttributes { mode: Some(mode), ..Default::default() };
+            self.volume.set_attributes(caller(request), node, None, &changes)?;
+            self.invalidate_attributes(number);
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel ask for a node's attributes again; its pages stay.
+    pub(super) fn invalidate_attributes(&self, number: INodeNo) {
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(number, -1, 0)
+        {
+            tracing::debug!(node = number.0, "cannot invalidate attributes: {error}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Remembers which packages were found good, so that the next start hashes nothing.
+//!
+//! One small file a package, in the folder `verified-v1`, named after device and inode and replaced atomically.
+//! It counts only while the package's identity is exactly the recorded one. A file that is damaged, stale,
+//! or not a file at all is as good as none.
+//!
+//! **Invariant:** only a verification without failures is ever recorded.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::verify::{Outcome, Verification, VerifiedSlot};
+use super::{Package, PackageKind};
+use crate::disk::digest::Digest;
+use crate::disk::identity::FileIdentity;
+use crate::disk::{Context as _, DiskError, atomic};
+
+/// The largest record that is looked at: 65,536 slots take about 7 MB.
+const LARGEST_RECORD: u64 = 16 << 20;
+
+/// A record as stored.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    identity: FileIdentity,
+    id: String,
+    slots: Vec<RecordedSlot>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordedSlot {
+    digest: Option<String>,
+    outcome: Outcome,
+}
+
+/// The folder of records.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+}
+
+impl Ledger {
+    /// Returns the ledger in `folder`, which is made when something is recorded.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Returns what an earlier verification of exactly this file found, if it is remembered.
+    #[must_use]
+    pub fn recall(&self, package: &Package) -> Option<Verification> {
+        let path = self.path_of(package)?;
+        let bytes = read_small(&path)?;
+        let record: Record = match serde_json::from_slice(&bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "ignoring a damaged record of a verification");
+                return None;
+            }
+        };
+        let same = record.identity == package.identity()
+            && record.id == package.id()
+            && record.slots.len() == package.slots().len();
+        if !same {
+            return None;
+        }
+        let slots = package.slots().iter().zip(record.slots);
+        let slots = slots.map(|(slot, recorded)| {
+            let digest = match recorded.digest {
+                Some(text) => Some(Digest::parse(&text)?),
+                None => None,
+            };
+            let plausible = digest.is_none_or(|digest| slot.stated_checksum.agrees_with(&digest));
+            (plausible && !matches!(recorded.outcome, Outcome::Wrong { .. })).then(|| VerifiedSlot {
+                position: slot.position,
+                id: slot.id.clone(),
+                digest,
+                outcome: recorded.outcome,
+            })
+        });
+        let slots = slots.collect::<Option<Vec<_>>>()?;
+        Some(Verification { slots, identity: record.identity, started: UNIX_EPOCH })
+    }
+
+    /// Remembers a verification of `package`; tells whether it did. It does not when a slot was wrong, when the
+    /// package is a directory, or when the file was written to so shortly before it was read that a later write
+    /// could leave the same times.
+    ///
+    /// # Errors
+    /// Names what could not be written.
+    pub fn record(&self, package: &Package, verification: &Verification) -> Result<bool, DiskError> {
+        let Some(path) = self.path_of(package) else { return Ok(false) };
+        if !verification.is_good()
+            || verification.identity != package.identity()
+            || !has_settled(verification)
+        {
+            return Ok(false);
+        }
+        let slots = verification.slots.iter().map(|slot| RecordedSlot {
+            digest: slot.digest.map(|digest| digest.to_string()),
+            outcome: slot.outcome.clone(),
+        });
+        let record =
+            Record { identity: verification.identity, id: package.id().to_owned(), slots: slots.collect() };
+        let bytes = serde_json::to_vec(&record).context("describe the verification for", &path)?;
+        fs::create_dir_all(&self.folder).context("create the directory", &self.folder)?;
+        atomic::write(&path, &bytes)?;
+        Ok(true)
+    }
+
+    fn path_of(&self, package: &Package) -> Option<PathBuf> {
+        if package.kind() == PackageKind::Directory {
+            return None;
+        }
+        let FileIdentity { device, inode, .. } = package.identity();
+        // A host without inode numbers tells files apart by their path alone.
+        let name = if inode == 0 {
+            Digest::of(package.path().as_os_str().as_encoded_bytes()).to_string()
+        } else {
+            format!("{device:x}-{inode:x}")
+        };
+        Some(self.folder.join(format!("{name}.json")))
+    }
+}
+
+fn read_small(path: &Path) -> Option<Vec<u8>> {
+    // Not followed, and asked before opening: to open a pipe would wait for its writer.
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let small = metadata.is_file() && metadata.len() <= LARGEST_RECORD;
+    small.then(|| fs::read(path).ok()).flatten()
+}
+
+/// Tells whether the file's last change lies so far before the verification that a further write would have
+/// given it another time: two seconds where times seem to be kept in whole seconds, else more than any kernel's
+/// clock tick.
+fn has_settled(verification: &Verification) -> bool {
+    const SECOND: i128 = 1_000_000_000;
+    let changed = verification.identity.changed.max(verification.identity.modified);
+    let tick = if changed % SECOND == 0 { Duration::from_secs(2) } else { Duration::from_millis(50) };
+    let started = verification.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(started.as_nanos()).is_ok_and(|started| started - changed >= tick.as_nanos() as i128)
+}

@@ -1,0 +1,5 @@
+//! stub
+/// x
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct IndexError;

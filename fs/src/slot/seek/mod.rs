@@ -1,0 +1,3 @@
+//! Reads from the middle of a compressed slot.
+
+pub mod inflate;

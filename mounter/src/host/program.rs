@@ -1,0 +1,48 @@
+//! Starting programs and asking after processes, where systems differ.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+/// Sets what the program sees as its own name (`argv[0]`); nothing outside Unix, where it is the executable.
+pub fn set_own_name(command: &mut Command, name: &OsStr) {
+    #[cfg(unix)]
+    {
+        let _ = std::os::unix::process::CommandExt::arg0(command, name);
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (command, name);
+    }
+}
+
+/// Tells whether a process exists, also another user's (`kill(2)` with signal 0). Where it cannot be asked,
+/// every process counts as alive.
+#[must_use]
+pub fn is_alive(process: u32) -> bool {
+    #[cfg(unix)]
+    {
+        let Some(process) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
+            return false;
+        };
+        // EPERM means that it exists and belongs to somebody else.
+        !matches!(rustix::process::test_kill_process(process), Err(rustix::io::Errno::SRCH))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = process;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_impossible_ones_are_not() {
+        assert!(is_alive(std::process::id()));
+        if cfg!(unix) {
+            assert!(!is_alive(0) && !is_alive(u32::MAX) && !is_alive(4_190_000_000));
+        }
+    }
+}

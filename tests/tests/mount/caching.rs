@@ -1,0 +1,107 @@
+//! What the kernel remembers: a warm path sends no request.
+
+use std::path::Path;
+
+use slotfs_fs::driver::{OpenMode, Operation};
+use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
+use slotfs_tests::mounted::{Mounted, volume};
+
+fn tree() -> MemoryLayerBuilder {
+    (0..300)
+        .fold(MemoryLayer::builder(), |layer, number| {
+            layer.file(format!("d{}/e{}/file{number}", number % 7, number % 3), 0o644, vec![7; 100 + number])
+        })
+        .symlink("link", "d0/e0/file0")
+}
+
+/// Walks everything, looks at every attribute, reads every file and link.
+fn walk(place: &Path) -> (usize, usize) {
+    let (mut files, mut bytes) = (0, 0);
+    for entry in std::fs::read_dir(place).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            let (more, inside) = walk(&path);
+            (files, bytes) = (files + more, bytes + inside);
+        } else if kind.is_symlink() {
+            std::fs::read_link(&path).unwrap();
+        } else {
+            files += 1;
+            bytes += std::fs::read(&path).unwrap().len();
+        }
+    }
+    (files, bytes)
+}
+
+#[test]
+fn a_warm_walk_of_an_immutable_volume_sends_no_request() {
+    let Some(mounted) = Mounted::new(volume(tree())) else { return };
+    let cold = walk(mounted.root());
+    assert_eq!(cold, (300, 300 * 100 + 299 * 300 / 2));
+    let (warm, requests) = mounted.requests_of(|| walk(mounted.root()));
+    assert_eq!(warm, cold);
+    assert_eq!(requests, 0, "{:?}", mounted.statistics().by_operation());
+}
+
+#[test]
+fn only_opens_are_asked_for_where_files_are_opened_by_request() {
+    let Some(mounted) = Mounted::with(volume(tree()), |options| options.open = OpenMode::Requests) else {
+        return;
+    };
+    walk(mounted.root());
+    let statistics = mounted.statistics();
+    let before: Vec<u64> = Operation::ALL.iter().map(|&kind| statistics.requests(kind)).collect();
+    walk(mounted.root());
+    for (&kind, before) in Operation::ALL.iter().zip(before) {
+        let sent = statistics.requests(kind) - before;
+        let expected = match kind {
+            Operation::Open | Operation::Release => 300,
+            Operation::OpenDirectory | Operation::ReleaseDirectory => 1 + 7 + 21,
+            _ => 0,
+        };
+        // Releases are sent late.
+        let late = matches!(kind, Operation::Release | Operation::ReleaseDirectory) && sent <= 2 * expected;
+        assert!(sent == expected || late, "{} {sent} times", kind.name());
+    }
+}
+
+#[test]
+fn what_is_absent_is_remembered() {
+    let Some(mounted) = Mounted::new(volume(tree())) else { return };
+    let look = |name: &str| std::fs::metadata(mounted.path(name)).unwrap_err().raw_os_error();
+    assert_eq!(look("d0/absent"), Some(libc::ENOENT));
+    let statistics = mounted.statistics();
+    let lookups = statistics.requests(Operation::Lookup);
+    for _ in 0..10 {
+        assert_eq!(look("d0/absent"), Some(libc::ENOENT));
+    }
+    assert_eq!(statistics.requests(Operation::Lookup), lookups);
+}
+
+#[test]
+fn the_kernel_stops_asking_to_open_after_the_first_time() {
+    let Some(mounted) = Mounted::new(volume(tree())) else { return };
+    walk(mounted.root());
+    let statistics = mounted.statistics();
+    assert!(mounted.served().features().unasked_opens);
+    assert_eq!(statistics.requests(Operation::Open), 1);
+    assert_eq!(statistics.requests(Operation::OpenDirectory), 1);
+    assert_eq!(statistics.requests(Operation::Release), 0);
+}
+
+#[test]
+fn what_the_kernel_forgets_the_volume_forgets() {
+    let Some(mounted) = Mounted::new(volume(tree())) else { return };
+    walk(mounted.root());
+    let statistics = mounted.statistics();
+    // Only root may; without, the kernel forgets when it likes and there is nothing to see.
+    if std::fs::write("/proc/sys/vm/drop_caches", "2").is_err() {
+        return;
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while statistics.requests(Operation::Forget) < 300 && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(statistics.requests(Operation::Forget) >= 300, "{:?}", statistics.by_operation());
+    assert_eq!(walk(mounted.root()).0, 300, "and finds it again");
+}

@@ -1,0 +1,10 @@
+//! The volume's behaviour through the kernel: what a program sees. One module for each group of operations.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod attributes;
+mod caching;
+mod content;
+mod listing;
+mod model;
+mod serving;
