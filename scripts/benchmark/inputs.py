@@ -65,7 +65,9 @@ class Inputs:
         command = commands[kind]
         if not shutil.which(command[0]):
             return None
-        return self._once(self.home / f"tree.{kind}", lambda path: quiet([str(c).replace("{}", str(path)) for c in command]))
+        return self._once(
+            self.home / f"tree.{kind}", lambda path: quiet([str(c).replace("{}", str(path)) for c in command])
+        )
 
     def package(self, launcher: str, padded: bool = False) -> Path:
         """The tree as a package of FlavorPack's builder; padded, with a second slot of 300 MB."""
@@ -74,21 +76,37 @@ class Inputs:
         return self._once(self.home / name, lambda path: self._make_package(path, launcher, padded))
 
     def _make_package(self, path: Path, launcher: str, padded: bool):
-        slots = [{"id": "tree", "source": "tree.tar.gz", "target": ".", "operations": "tgz", "lifecycle": "runtime"},
-                 {"id": "stamp", "source": "stamp", "target": "bin/stamp", "operations": "raw", "permissions": "0755",
-                  "lifecycle": "runtime"}]
+        slots = [
+            {"id": "tree", "source": "tree.tar.gz", "target": ".", "operations": "tgz", "lifecycle": "runtime"},
+            {
+                "id": "stamp",
+                "source": "stamp",
+                "target": "bin/stamp",
+                "operations": "raw",
+                "permissions": "0755",
+                "lifecycle": "runtime",
+            },
+        ]
         if padded:
             self._once(self.home / "padding", self._make_padding)
-            slots.append({"id": "padding", "source": "padding", "target": "padding", "operations": "raw", "lifecycle": "runtime"})
-        manifest = {"package": {"name": "science", "version": "1.0.0"}, "slots": slots,
-                    "execution": {"command": "{workenv}/bin/stamp"}}
+            slots.append(
+                {"id": "padding", "source": "padding", "target": "padding", "operations": "raw", "lifecycle": "runtime"}
+            )
+        manifest = {
+            "package": {"name": "science", "version": "1.0.0"},
+            "slots": slots,
+            "execution": {"command": "{workenv}/bin/stamp"},
+        }
         written = self.home / f"{path.name}.json"
         written.write_text(json.dumps(manifest))
         helpers = Path(importlib.util.find_spec("flavor").origin).parent / "helpers" / "bin"
         builder = next(helpers.glob("flavor-rs-builder*"))
         embedded = next(helpers.glob(f"flavor-{launcher}-launcher*"))
-        quiet([builder, "--manifest", written, "--output", path, "--launcher-bin", embedded, "--key-seed", "bench"],
-              cwd=self.home, env={**os.environ, "FLAVOR_LOG_LEVEL": "error"})
+        quiet(
+            [builder, "--manifest", written, "--output", path, "--launcher-bin", embedded, "--key-seed", "bench"],
+            cwd=self.home,
+            env={**os.environ, "FLAVOR_LOG_LEVEL": "error"},
+        )
 
     def _make_padding(self, path: Path):
         generator = random.Random(1)
@@ -102,7 +120,19 @@ class Inputs:
         quiet(["cc", "-O2", "-static", "-o", path, source])
 
     def _make_tree(self, path: Path):
-        quiet([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", path, *LIBRARIES])
+        quiet(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--target",
+                path,
+                *LIBRARIES,
+            ]
+        )
         missing = FILES - sum(len(files) for _, _, files in os.walk(path))
         if missing < 0:
             raise RuntimeError(f"the libraries alone have more than {FILES} files")
@@ -115,4 +145,6 @@ class Inputs:
 def quiet(command: list, **options):
     done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, capture_output=True, **options)
     if done.returncode:
-        raise RuntimeError(f"exit code {done.returncode} from `{command[0]}`: {done.stderr.decode(errors='replace')[-500:]}")
+        raise RuntimeError(
+            f"exit code {done.returncode} from `{command[0]}`: {done.stderr.decode(errors='replace')[-500:]}"
+        )

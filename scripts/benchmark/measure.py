@@ -12,7 +12,7 @@ from pathlib import Path
 LIMIT = 30.0
 
 
-class TooSlow(RuntimeError):
+class TooSlowError(RuntimeError):
     """A contender passed the time limit."""
 
 
@@ -26,10 +26,17 @@ def run(command: list, **options) -> float:
     """Runs a command to its end and returns the seconds it took; its failure is an error."""
     started = time.monotonic()
     try:
-        subprocess.run([str(part) for part in command], check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=LIMIT, **options)
+        subprocess.run(
+            [str(part) for part in command],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=LIMIT,
+            **options,
+        )
     except subprocess.TimeoutExpired as error:
-        raise TooSlow(f"over {LIMIT:.0f} s") from error
+        raise TooSlowError(f"over {LIMIT:.0f} s") from error
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip()[-500:]
         print(f"exit code {error.returncode} from {command}: {said}", file=sys.stderr)
@@ -37,8 +44,9 @@ def run(command: list, **options) -> float:
     return time.monotonic() - started
 
 
-def in_turn(contenders: dict[str, Callable[[], float]], repetitions: int,
-            before: Callable[[], None] = lambda: None) -> dict[str, list[float] | str]:
+def in_turn(
+    contenders: dict[str, Callable[[], float]], repetitions: int, before: Callable[[], None] = lambda: None
+) -> dict[str, list[float] | str]:
     """Measures A B A B …, so that whatever else the machine does meets all alike.
 
     Returns each contender's times, or why it has none.
@@ -74,7 +82,7 @@ def fuse_servers() -> set[int]:
     holders = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(entry) == "/dev/fuse" for entry in (process / "fd").iterdir()):
+            if any(str(entry.readlink()) == "/dev/fuse" for entry in (process / "fd").iterdir()):
                 holders.add(int(process.name))
         except OSError:
             continue  # it has ended

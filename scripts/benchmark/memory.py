@@ -17,11 +17,21 @@ def rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
             continue
         measured[peer.name] = serving(peer, inputs)
         if peer.name == "slotfs":
-            padded = Peer("slotfs", [part.replace("{source}", str(inputs.package("rs", padded=True))) for part in peer.mount],
-                          peer.source, peer.program, peer.unmount)
+            padded = Peer(
+                "slotfs",
+                [part.replace("{source}", str(inputs.package("rs", padded=True))) for part in peer.mount],
+                peer.source,
+                peer.program,
+                peer.unmount,
+            )
             measured["slotfs, archive 300 MB larger"] = serving(padded, inputs)
-    row = Row(f"Memory of the serving process, {FILES} files, after `{IMPORT}` and a walk", "MiB", measured, "slotfs",
-              "under 40 MiB, and not growing with the archive's size")
+    row = Row(
+        f"Memory of the serving process, {FILES} files, after `{IMPORT}` and a walk",
+        "MiB",
+        measured,
+        "slotfs",
+        "under 40 MiB, and not growing with the archive's size",
+    )
     mine, larger = row.value("slotfs"), row.value("slotfs, archive 300 MB larger")
     if mine is not None and larger is not None:
         row.met = max(mine, larger) < 40 << 20 and larger < mine * 1.1

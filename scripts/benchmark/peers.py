@@ -35,7 +35,9 @@ class Peer:
     def mounted(self, inputs: Inputs, place: Path) -> Iterator[Path]:
         """Mounts the tree at `place`, and takes it away whatever happens."""
         place.mkdir(parents=True, exist_ok=True)
-        command = [part.format(source=inputs.image(self.source), place=place, cache=inputs.cache) for part in self.mount]
+        command = [
+            part.format(source=inputs.image(self.source), place=place, cache=inputs.cache) for part in self.mount
+        ]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
         if done.returncode:
             raise RuntimeError(f"{self.name} does not mount: {done.stderr.decode(errors='replace').strip()[-300:]}")
@@ -75,8 +77,13 @@ def all_peers(slotfs: Path) -> list:
     ratarmount = Path(sys.executable).parent / "ratarmount"
     return [
         Plain(),
-        Peer("slotfs", [str(slotfs), "mount", "{source}", "{place}", "--cache-dir", "{cache}"], "package", str(slotfs),
-             (str(slotfs), "unmount")),
+        Peer(
+            "slotfs",
+            [str(slotfs), "mount", "{source}", "{place}", "--cache-dir", "{cache}"],
+            "package",
+            str(slotfs),
+            (str(slotfs), "unmount"),
+        ),
         Peer("kernel squashfs", ["mount", "-o", "loop,ro", "{source}", "{place}"], "squashfs", "mksquashfs"),
         Peer("kernel erofs", ["mount", "-t", "erofs", "-o", "loop,ro", "{source}", "{place}"], "erofs", "mkfs.erofs"),
         Peer("squashfuse", ["squashfuse", "{source}", "{place}"], "squashfs", "squashfuse"),

@@ -24,7 +24,8 @@ def everyone(inputs: Inputs, slotfs: Path):
             if reason is None:
                 try:
                     places[peer.name] = stack.enter_context(
-                        peer.mounted(inputs, inputs.home / "mounts" / peer.name.replace(" ", "-")))
+                        peer.mounted(inputs, inputs.home / "mounts" / peer.name.replace(" ", "-"))
+                    )
                 except RuntimeError as error:
                     reason = str(error)
             if reason is not None:
@@ -40,7 +41,9 @@ def walk_command(place: Path, sizes: bool) -> list:
     return ["find", place, *(["-printf", "%s\n"] if sizes else [])]
 
 
-def compare(title: str, must: str, factor: float, inputs: Inputs, slotfs: Path, repetitions: int, command, cold: bool) -> Row:
+def compare(
+    title: str, must: str, factor: float, inputs: Inputs, slotfs: Path, repetitions: int, command, cold: bool
+) -> Row:
     """One command over every tree, against the plain directory."""
     with everyone(inputs, slotfs) as (places, absent):
         contenders = {name: (lambda place=place: run(command(place), env=QUIET)) for name, place in places.items()}
@@ -58,15 +61,42 @@ def compare(title: str, must: str, factor: float, inputs: Inputs, slotfs: Path, 
 def import_rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
     what = f"`python -c '{IMPORT}'`"
     return [
-        compare(f"{what}, warm", "within 1.05 of the plain directory", 1.05, inputs, slotfs, repetitions, import_command, False),
-        compare(f"{what}, page cache dropped", "no slower than the plain directory cold", 1.0, inputs, slotfs, repetitions,
-                import_command, True),
+        compare(
+            f"{what}, warm",
+            "within 1.05 of the plain directory",
+            1.05,
+            inputs,
+            slotfs,
+            repetitions,
+            import_command,
+            False,
+        ),
+        compare(
+            f"{what}, page cache dropped",
+            "no slower than the plain directory cold",
+            1.0,
+            inputs,
+            slotfs,
+            repetitions,
+            import_command,
+            True,
+        ),
     ]
 
 
 def find_rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
     result = []
     for name, sizes in (("`find`", False), ("`find -printf %s`, which asks for every file's attributes,", True)):
-        result.append(compare(f"{name} over {FILES} files, warm, second walk", "within 1.3 of the plain directory", 1.3, inputs, slotfs,
-                              repetitions * 2, lambda place, sizes=sizes: walk_command(place, sizes), False))
+        result.append(
+            compare(
+                f"{name} over {FILES} files, warm, second walk",
+                "within 1.3 of the plain directory",
+                1.3,
+                inputs,
+                slotfs,
+                repetitions * 2,
+                lambda place, sizes=sizes: walk_command(place, sizes),
+                False,
+            )
+        )
     return result

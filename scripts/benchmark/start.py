@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inputs import Inputs
-from measure import LIMIT, TooSlow, drop_caches, in_turn
+from measure import LIMIT, TooSlowError, drop_caches, in_turn
 from report import Row, shown
 
 
@@ -35,26 +35,48 @@ def rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
     warm = in_turn({name: first(name) for name in runs}, repetitions)
     cold = in_turn({name: first(name) for name in runs}, repetitions, before=drop_caches)
     bare = lambda measure: lambda: measure([inputs.stamp], cache)  # noqa: E731
-    again = in_turn({"bare command": bare(to_first_instruction),
-                     **{name: second(name, to_first_instruction) for name in runs}}, repetitions * 5)
+    again = in_turn(
+        {"bare command": bare(to_first_instruction), **{name: second(name, to_first_instruction) for name in runs}},
+        repetitions * 5,
+    )
     whole = in_turn({"bare command": bare(to_exit), **{name: second(name, to_exit) for name in runs}}, repetitions * 5)
     shutil.rmtree(cache, ignore_errors=True)
 
     size = (inputs.home / "tree.tar").stat().st_size / 1e6
     result = []
     for title, measured in (("package file in memory", warm), ("page cache dropped", cold)):
-        row = Row(f"Start of a package never seen, {size:.0f} MB in a tar.gz slot, {title}: command to the program's first instruction",
-                  "s", measured, "slotfs", "20 times faster than the package's own launcher")
+        row = Row(
+            f"Start of a package never seen, {size:.0f} MB in a tar.gz slot, {title}: "
+            "command to the program's first instruction",
+            "s",
+            measured,
+            "slotfs",
+            "20 times faster than the package's own launcher",
+        )
         ratios = [row.ratio(name) for name in ("Rust launcher", "Go launcher")]
         row.met = all(ratio >= 20 for ratio in ratios if ratio is not None) if row.value("slotfs") else None
         row.limit = hashing_limit(rust, row.value("slotfs"))
         result.append(row)
-    row = Row("Second start: command to the program's first instruction", "s", again, "bare command", "faster than the launcher's second run")
+    row = Row(
+        "Second start: command to the program's first instruction",
+        "s",
+        again,
+        "bare command",
+        "faster than the launcher's second run",
+    )
     if row.value("slotfs"):
-        row.met = all(row.value("slotfs") < row.value(name) for name in ("Rust launcher", "Go launcher") if row.value(name))
+        row.met = all(
+            row.value("slotfs") < row.value(name) for name in ("Rust launcher", "Go launcher") if row.value(name)
+        )
     row.limit = "the bare command: the same program started from a plain directory by the same parent"
     result.append(row)
-    row = Row("Second start: command to its end, unmount included", "s", whole, "bare command", "at most 15 ms more than the bare command")
+    row = Row(
+        "Second start: command to its end, unmount included",
+        "s",
+        whole,
+        "bare command",
+        "at most 15 ms more than the bare command",
+    )
     if row.value("slotfs"):
         added = row.value("slotfs") - row.value("bare command")
         row.met = added < 0.015
@@ -65,8 +87,13 @@ def rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
 
 def spawn(command: list, cache: Path) -> subprocess.Popen:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FLAVOR_", "SLOTFS_"))}
-    return subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env={**clean, "XDG_CACHE_HOME": str(cache), "FLAVOR_LOG_LEVEL": "error"})
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**clean, "XDG_CACHE_HOME": str(cache), "FLAVOR_LOG_LEVEL": "error"},
+    )
 
 
 def to_first_instruction(command: list, cache: Path) -> float:
@@ -87,9 +114,11 @@ def finish(process: subprocess.Popen, command: list) -> bytes:
     except subprocess.TimeoutExpired as error:
         process.kill()
         process.communicate()
-        raise TooSlow(f"over {LIMIT:.0f} s") from error
+        raise TooSlowError(f"over {LIMIT:.0f} s") from error
     if process.returncode:
-        raise RuntimeError(f"exit code {process.returncode} from `{command[0]}`: {said.decode(errors='replace').strip()[-300:]}")
+        raise RuntimeError(
+            f"exit code {process.returncode} from `{command[0]}`: {said.decode(errors='replace').strip()[-300:]}"
+        )
     return out
 
 

@@ -34,8 +34,16 @@ map = {{ DEMO_OLD = "DEMO_NEW" }}
 """
 
 
-def pack_application(tools: Tools, work: Path, output: Path, name: str, dependencies: list[str], program: str,
-                     launcher: str = "rs", try_download: bool = False):
+def pack_application(
+    tools: Tools,
+    work: Path,
+    output: Path,
+    name: str,
+    dependencies: list[str],
+    program: str,
+    launcher: str = "rs",
+    try_download: bool = False,
+):
     """Writes the project `name` under `work` and packs it to `output`."""
     project = work / name
     sources = project / "src" / name

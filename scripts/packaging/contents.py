@@ -43,8 +43,13 @@ COMPRESSORS = {
 
 
 def describe_file(path: str, content: bytes, mode: int) -> dict:
-    return {"path": path, "kind": "file", "mode": mode, "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest()}
+    return {
+        "path": path,
+        "kind": "file",
+        "mode": mode,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def make_tar(entries, form=tarfile.USTAR_FORMAT) -> tuple[bytes, list[dict]]:
@@ -91,17 +96,36 @@ def archives(rng: random.Random) -> dict[str, tuple[bytes, list[dict]]]:
     deep = "n" * 60 + "/" + "m" * 120 + "/" + "k" * 120 + ".txt"
     return {
         "tree": make_tar(application(rng)),
-        "second": make_tar([("app/data/f000.txt", FILE, "replaced by the later slot\n", 0o600),
-                            ("app/extra.txt", FILE, "extra\n", 0o644)]),
-        "modes": make_tar([("closed", DIRECTORY, "", 0o555), ("closed/file", FILE, "1", 0o444),
-                           ("sticky", DIRECTORY, "", 0o1777), ("none", FILE, "", 0o000),
-                           ("world", FILE, "3", 0o666), ("run", FILE, "#!/bin/sh\n", 0o711)]),
-        "names-pax": make_tar([(deep, FILE, "deep\n", 0o644), ("uni-\u00e9\u4e2d.txt", FILE, "u\n", 0o644)],
-                              tarfile.PAX_FORMAT),
+        "second": make_tar(
+            [
+                ("app/data/f000.txt", FILE, "replaced by the later slot\n", 0o600),
+                ("app/extra.txt", FILE, "extra\n", 0o644),
+            ]
+        ),
+        "modes": make_tar(
+            [
+                ("closed", DIRECTORY, "", 0o555),
+                ("closed/file", FILE, "1", 0o444),
+                ("sticky", DIRECTORY, "", 0o1777),
+                ("none", FILE, "", 0o000),
+                ("world", FILE, "3", 0o666),
+                ("run", FILE, "#!/bin/sh\n", 0o711),
+            ]
+        ),
+        "names-pax": make_tar(
+            [(deep, FILE, "deep\n", 0o644), ("uni-\u00e9\u4e2d.txt", FILE, "u\n", 0o644)], tarfile.PAX_FORMAT
+        ),
         "names-gnu": make_tar([(deep, FILE, "deep\n", 0o644)], tarfile.GNU_FORMAT),
-        "links": make_tar([("bin", DIRECTORY, "", 0o755), ("bin/tool", FILE, "#!/bin/sh\necho tool\n", 0o755),
-                           ("bin/alias", SYMLINK, "tool", 0o777), ("current", SYMLINK, "bin", 0o777),
-                           ("dangling", SYMLINK, "nowhere/at/all", 0o777), ("bin/same", HARDLINK, "bin/tool", 0o755)]),
+        "links": make_tar(
+            [
+                ("bin", DIRECTORY, "", 0o755),
+                ("bin/tool", FILE, "#!/bin/sh\necho tool\n", 0o755),
+                ("bin/alias", SYMLINK, "tool", 0o777),
+                ("current", SYMLINK, "bin", 0o777),
+                ("dangling", SYMLINK, "nowhere/at/all", 0o777),
+                ("bin/same", HARDLINK, "bin/tool", 0o755),
+            ]
+        ),
         "dotslash": make_tar([("./", DIRECTORY, "", 0o755), ("./a", FILE, "1", 0o644)]),
         "twice": make_tar([("a", FILE, "first", 0o644), ("a", FILE, "second, which wins", 0o600)]),
         "empty": make_tar([]),
@@ -137,10 +161,10 @@ def all_sources() -> dict[str, Source]:
 PROGRAMS = {
     "show.sh": '#!/bin/sh\ncd "$FLAVOR_WORKENV" && find . -mindepth 1 | sort\n',
     # Prints what a program is given: arguments, directory, every variable, standard input's first line.
-    "given.sh": '#!/bin/sh\n'
-                'printf "argv0=%s\\n" "$0"\nfor a in "$@"; do printf "arg=[%s]\\n" "$a"; done\n'
-                'printf "cwd=%s\\n" "$(pwd)"\nenv -0 | sort -z | tr "\\0" "\\n"\n'
-                'if read -r line; then printf "stdin=[%s]\\n" "$line"; fi\nexit "${GIVEN_EXIT:-0}"\n',
+    "given.sh": "#!/bin/sh\n"
+    'printf "argv0=%s\\n" "$0"\nfor a in "$@"; do printf "arg=[%s]\\n" "$a"; done\n'
+    'printf "cwd=%s\\n" "$(pwd)"\nenv -0 | sort -z | tr "\\0" "\\n"\n'
+    'if read -r line; then printf "stdin=[%s]\\n" "$line"; fi\nexit "${GIVEN_EXIT:-0}"\n',
     "setup.sh": '#!/bin/sh\n# $1 = file to append to, rest = arguments\nf=$1; shift\necho "setup: $*" >> "$f"\n',
     "config.ini": "[a]\nb=1\n",
 }

@@ -16,10 +16,22 @@ from pathlib import Path
 
 CANDIDATES = ("/usr/bin/python3.11", "python3.11", sys.executable)
 # Not part of what a fetched distribution has, or large and never imported by an application.
-LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib", "turtledemo", "tkinter",
-            "EXTERNALLY-MANAGED", "sitecustomize.py"}
-DESCRIBE = "import sys, sysconfig; print(sys.version_info[:3], sys._base_executable, sysconfig.get_path('stdlib', " \
-           "vars={'base': sys.base_prefix, 'installed_base': sys.base_prefix}), sep='\\n')"
+LEFT_OUT = {
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "test",
+    "tests",
+    "idlelib",
+    "turtledemo",
+    "tkinter",
+    "EXTERNALLY-MANAGED",
+    "sitecustomize.py",
+}
+DESCRIBE = (
+    "import sys, sysconfig; print(sys.version_info[:3], sys._base_executable, sysconfig.get_path('stdlib', "
+    "vars={'base': sys.base_prefix, 'installed_base': sys.base_prefix}), sep='\\n')"
+)
 
 
 def prepare_home(home: Path, try_download: bool) -> dict[str, str]:
@@ -36,13 +48,20 @@ def prepare_home(home: Path, try_download: bool) -> dict[str, str]:
     if local:
         offer_copy(*local, pythons)
     elif try_download or not fetch(tools / "uv", home):
-        sys.exit("no Python 3.11 on this machine, and uv could not fetch one: on Debian 12, `apt-get install python3-venv`")
+        sys.exit(
+            "no Python 3.11 on this machine, and uv could not fetch one: on Debian 12, `apt-get install python3-venv`"
+        )
     return environment
 
 
 def fetch(uv: Path, home: Path) -> bool:
-    done = subprocess.run([uv, "python", "install", "3.11"], env={**os.environ, "HOME": str(home)}, timeout=300,
-                          stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(
+        [uv, "python", "install", "3.11"],
+        env={**os.environ, "HOME": str(home)},
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
     if done.returncode:
         print("uv could not fetch a Python distribution; offering it a copy of this machine's", file=sys.stderr)
     return done.returncode == 0
@@ -65,7 +84,10 @@ def copy_settings(home: Path, uv: Path):
     # The certificates of the system; the setting's name changed between versions of uv.
     for text in ("system-certs = true\n", "native-tls = true\n", ""):
         configuration.write_text(text)
-        if subprocess.run([uv, "python", "dir"], env={**os.environ, "HOME": str(home)}, capture_output=True).returncode == 0:
+        if (
+            subprocess.run([uv, "python", "dir"], env={**os.environ, "HOME": str(home)}, capture_output=True).returncode
+            == 0
+        ):
             return
 
 
@@ -93,7 +115,9 @@ def offer_copy(version: str, program: Path, library: Path, pythons: Path):
     for name in ("python3", "python"):
         (unfinished / "bin" / name).symlink_to("python3.11")
     copied = unfinished / "lib/python3.11"
-    shutil.copytree(library, copied, ignore=lambda _, names: [n for n in names if n in LEFT_OUT or n.startswith("config-")])
+    shutil.copytree(
+        library, copied, ignore=lambda _, names: [n for n in names if n in LEFT_OUT or n.startswith("config-")]
+    )
     (copied / "site-packages").mkdir()
     # Debian's Python installs under /usr/local unless told otherwise; a private one has only one place.
     scheme = copied / "sysconfig.py"
@@ -101,5 +125,6 @@ def offer_copy(version: str, program: Path, library: Path, pythons: Path):
     if "prefix_scheme = 'posix_local'" in text:
         scheme.write_text(text.replace("prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'"))
         (copied / "sitecustomize.py").write_text(
-            "import os, site, sys\nsite.addsitedir(os.path.join(sys.prefix, 'lib', 'python3.11', 'site-packages'))\n")
+            "import os, site, sys\nsite.addsitedir(os.path.join(sys.prefix, 'lib', 'python3.11', 'site-packages'))\n"
+        )
     unfinished.rename(destination)

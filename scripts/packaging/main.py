@@ -14,6 +14,7 @@ from application import pack_application
 from builders import Tools, class_packages
 from catalogue import Package, catalogue
 from contents import all_sources
+from damaged import damaged_copies
 
 DEMO = """\
 import os
@@ -46,6 +47,7 @@ def main():
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda package: tools.build(package, work, out), packages))
     packages += class_packages(tools, sources, work, out)
+    packages += damaged_copies(out / "chain-raw.rs-stub.psp", out)
     application = Package("application", "demoapp", {"slots": []}, "py", "rs")
     pack_application(tools, work, out / application.file, "demoapp", ["attrs", "click", "idna"], DEMO)
     packages.append(application)
@@ -58,9 +60,16 @@ def main():
 
 
 def describe(package: Package, out: Path) -> dict:
-    return {"file": package.file, "group": package.group, "name": package.name, "builder": package.builder,
-            "launcher": package.launcher, "runs": package.runs, "bytes": (out / package.file).stat().st_size,
-            "tree": package.tree}
+    return {
+        "file": package.file,
+        "group": package.group,
+        "name": package.name,
+        "builder": package.builder,
+        "launcher": package.launcher,
+        "runs": package.runs,
+        "bytes": (out / package.file).stat().st_size,
+        "tree": package.tree,
+    }
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ pub mod fixtures;
 pub mod model;
 #[cfg(unix)]
 pub mod mounted;
+#[cfg(target_os = "linux")]
+pub mod mounted_subject;
 pub mod operations;
 pub mod package;
 pub mod subject;

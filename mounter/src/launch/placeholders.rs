@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::package::metadata::Metadata;
+use slotfs_fs::package::target;
+
+use crate::host::files;
 
 /// Which placeholders a text may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,16 +85,11 @@ impl Placeholders {
 }
 
 /// Returns where `{slot:N}` points: the environment and the slot's target, also for a tar slot, which is
-/// unpacked at the root whatever its target. A target that leads out (possible for a tar slot, whose target is
+/// unpacked at the root whatever its target. A target that is none (possible for a tar slot, whose target is
 /// ignored) stands for the root.
 fn place_of(target: &str, workenv: &Path) -> PathBuf {
-    let target = target.replace("{workenv}", "");
-    let parts: Vec<&str> = target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.contains(&"..") {
-        workenv.to_owned()
-    } else {
-        parts.iter().fold(workenv.to_owned(), |path, part| path.join(part))
-    }
+    let names = target::components(target).unwrap_or_default();
+    names.into_iter().fold(workenv.to_owned(), |path, name| path.join(files::path_from_bytes(name)))
 }
 
 #[cfg(test)]
@@ -118,7 +116,7 @@ mod tests {
                 "{package_name}{version}{slot:0}/w w",
             ),
             ("{slot:0} {slot:1} {slot:2} {slot:3}", Scope::Program, "/w w/bin/x /w w/d/a /w w/e/b /w w"),
-            ("{slot:4} {slot:5} {slot:6}", Scope::Program, "/w w/x/c /w w/abs/f /w w"),
+            ("{slot:4} {slot:5} {slot:6}", Scope::Program, "/w w/x/c /w w /w w"),
             (
                 "{slot:7}{slot:01}{slot:+1}{slot:x}{slot:}{slot: 1}",
                 Scope::Program,

@@ -8,6 +8,7 @@
 )]
 
 mod program;
+mod properties;
 mod setup;
 mod support;
 mod workenv;

@@ -1,13 +1,14 @@
 //! What a program gets from slotfs is what it gets from its package's own launchers, but for the differences
 //! that `docs/launchers.md` lists; and every difference listed there is real.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::support::{Found, Peer, Place, file_slot, peer, run, take_apart};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use slotfs::launch::{Launch, Program, command_line};
 use slotfs::settings::{Environment, Family, Overrides, Settings};
 use slotfs::workenv::{Cache, WorkenvName};
@@ -15,33 +16,32 @@ use slotfs::workenv::{Cache, WorkenvName};
 const PAGE: &str = include_str!("../../../docs/launchers.md");
 
 /// A package to run, and how.
+#[derive(Deserialize)]
 struct Case {
-    name: &'static str,
-    /// Sections beside `package` and the probe's slot; `execution.command` defaults to the probe.
-    sections: Value,
-    variables: Vec<(&'static str, String)>,
-    arguments: &'static [&'static str],
+    name: String,
+    /// Sections beside `package` and the probe's slot; `execution.command` is the probe where it is not given.
+    #[serde(default)]
+    sections: Map<String, Value>,
+    /// Variables to set, or not to.
+    #[serde(default)]
+    variables: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    arguments: Vec<String>,
     /// Called through a link of another name.
+    #[serde(default)]
     linked: bool,
 }
 
 impl Case {
-    fn new(name: &'static str, sections: Value) -> Self {
-        Self { name, sections, variables: Vec::new(), arguments: &[], linked: false }
-    }
-
-    fn with(mut self, variables: &[(&'static str, &str)]) -> Self {
-        self.variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self
+    /// Reads the cases; `{folder}` in them is the place's.
+    fn all(place: &Place) -> Vec<Self> {
+        let folder = place.folder.path().display().to_string();
+        serde_json::from_str(&include_str!("cases.json").replace("{folder}", &folder)).unwrap()
     }
 
     fn manifest(&self) -> Value {
-        let mut manifest = json!({
-            "package": { "name": "pkg", "version": "1.0" },
-            "execution": { "command": "/bin/sh {workenv}/probe.sh" },
-            "slots": [file_slot("probe.sh", "probe.sh", "0755")],
-        });
-        for (name, section) in self.sections.as_object().unwrap() {
+        let mut manifest = plain();
+        for (name, section) in &self.sections {
             match (manifest.get_mut(name), section) {
                 (Some(Value::Object(known)), Value::Object(more)) => known.extend(more.clone()),
                 (Some(Value::Array(known)), Value::Array(more)) => known.extend(more.clone()),
@@ -52,108 +52,12 @@ impl Case {
     }
 }
 
-fn cases(place: &Place) -> Vec<Case> {
-    let tools = place.tools().display().to_string();
-    let with_tools = format!("{tools}:/usr/bin:/bin");
-    let outer = place.folder.path().join("outer/workenv/app").display().to_string();
-    let root = place.folder.path().join("root").display().to_string();
-    let rules = json!({ "env": { "unset": ["S_*", "Q?", "L[ab]", "GONE"], "pass": ["S_OK", "PASSED"],
-        "map": { "OLD": "NEW", "A": "B", "GONE": "G", "ABSENT": "X" },
-        "set": { "SET": "{workenv}/literal", "E": "0" } } });
-    vec![
-        Case { arguments: &["a b", "", "é", "--x=1", "*", "$HOME"], ..Case::new("plain", json!({})) }
-            .with(&[("EMPTY", ""), ("SPACES", " a b "), ("LANG", "C.UTF-8")]),
-        Case::new("rules", json!({ "runtime": rules, "execution": { "env": { "E": "1" } } })).with(&[
-            ("S_A", "1"),
-            ("S_OK", "2"),
-            ("Q1", "1"),
-            ("Q12", "1"),
-            ("La", "1"),
-            ("OLD", "o"),
-            ("A", "a"),
-            ("GONE", "g"),
-            ("PASSED", "p"),
-        ]),
-        Case::new("passed", json!({ "runtime": { "env": { "pass": ["OLD"], "map": { "OLD": "NEW" } } } }))
-            .with(&[("OLD", "o")]),
-        Case::new(
-            "sections",
-            json!({
-                "workenv": { "env": { "HOME": "{workenv}/home", "PATH": "{workenv}/x:/usr/bin", "W": "{package_name}-{version}" } },
-                "execution": { "env": { "X": "{workenv}/x", "P": "{slot:0} {slot:9} {os} $HOME" } },
-            }),
-        ),
-        Case::new("nothing", json!({ "runtime": { "env": { "unset": ["*"], "pass": ["LC_*"] } } })).with(&[
-            ("LC_ALL", "C"),
-            ("FLAVOR_CACHE", "/c"),
-            ("X", "1"),
-        ]),
-        Case::new(
-            "reserved",
-            json!({
-                "runtime": { "env": { "set": { "FLAVOR_CACHE": "/set" } } },
-                "execution": { "env": { "PATH": "/usr/bin", "FLAVOR_WORKENV": "/w", "FLAVOR_COMMAND_NAME": "c" } },
-            }),
-        ),
-        Case::new(
-            "placeholders",
-            json!({
-                "execution": { "command": "/bin/sh {workenv}/probe.sh {package_name} {version} {slot:0} {slot:1} {slot:9} {os} {slot:01} '{version} x'" },
-                "slots": [file_slot("probe.sh", "{workenv}/d/a", "0644")],
-            }),
-        ),
-        Case::new(
-            "tidied",
-            json!({
-                "execution": { "command": "/bin/sh {workenv}/probe.sh {slot:1}" },
-                "slots": [file_slot("probe.sh", "./d//a", "0644")],
-            }),
-        ),
-        Case::new(
-            "spaced",
-            json!({
-                "package": { "name": "two words" }, "execution": { "command": "/bin/sh {workenv}/probe.sh {package_name}" },
-            }),
-        ),
-        Case::new(
-            "quotes",
-            json!({
-                "execution": { "command": "/bin/sh {workenv}/probe.sh 'a b' \"c d\" e'f'g \"x'y\" \"q\\\"r\" $HOME ~ * # x" },
-            }),
-        ),
-        Case::new(
-            "empty-words",
-            json!({ "execution": { "command": "/bin/sh {workenv}/probe.sh '' x \"\"" } }),
-        ),
-        Case::new(
-            "backslashes",
-            json!({ "execution": { "command": "/bin/sh {workenv}/probe.sh a\\ b \\n" } }),
-        ),
-        Case::new("bare", json!({ "execution": { "command": "sh {workenv}/probe.sh" } })),
-        Case::new("missing", json!({ "execution": { "command": "/nonexistent/sh {workenv}/probe.sh" } })),
-        Case::new(
-            "callers-first",
-            json!({
-                "execution": { "command": "tool x" }, "slots": [file_slot("probe.sh", "bin/tool", "0755")],
-            }),
-        )
-        .with(&[("PATH", &with_tools)]),
-        Case::new(
-            "own-bin",
-            json!({
-                "execution": { "command": "mine x" }, "slots": [file_slot("probe.sh", "bin/mine", "0755")],
-            }),
-        )
-        .with(&[("PATH", &with_tools)]),
-        Case::new("own-path", json!({ "execution": { "command": "tool x", "env": { "PATH": tools } } })),
-        Case::new("direct", json!({ "execution": { "command": "{workenv}/probe.sh x" } })),
-        Case::new("empty-path", json!({})).with(&[("PATH", "")]),
-        Case::new("no-path", json!({})).with(&[("PATH", "(unset)")]),
-        Case::new("nested", json!({})).with(&[("FLAVOR_WORKENV", &outer), ("FLAVOR_CACHE_DIR", &root)]),
-        Case::new("rooted", json!({})).with(&[("FLAVOR_CACHE_DIR", &root)]),
-        Case::new("xdg", json!({})).with(&[("XDG_CACHE_HOME", &root)]),
-        Case { linked: true, ..Case::new("linked", json!({})) },
-    ]
+fn plain() -> Value {
+    json!({
+        "package": { "name": "pkg", "version": "1.0" },
+        "execution": { "command": "/bin/sh {workenv}/probe.sh" },
+        "slots": [file_slot("probe.sh", "probe.sh", "0755")],
+    })
 }
 
 /// A row of the page's list.
@@ -188,7 +92,7 @@ fn listed() -> Vec<Row> {
 
 /// Runs a case under the launcher, then by slotfs's plan on the tree that the launcher unpacked.
 fn differences(peer: &Peer, place: &Place, case: &Case, language: &str) -> Vec<Row> {
-    let package = peer.build(language, place, case.name, &case.manifest());
+    let package = peer.build(language, place, &case.name, &case.manifest());
     let mut variables: Vec<(String, OsString)> = vec![
         ("HOME".into(), place.home().into()),
         ("PATH".into(), "/usr/bin:/bin".into()),
@@ -196,7 +100,7 @@ fn differences(peer: &Peer, place: &Place, case: &Case, language: &str) -> Vec<R
     ];
     for (name, value) in &case.variables {
         variables.retain(|(known, _)| known != name);
-        variables.extend((value != "(unset)").then(|| ((*name).to_owned(), value.into())));
+        variables.extend(value.as_ref().map(|value| (name.clone(), value.into())));
     }
     let arguments: Vec<OsString> = case.arguments.iter().map(OsString::from).collect();
     let called = if case.linked { place.folder.path().join("another-name") } else { package.clone() };
@@ -241,7 +145,7 @@ fn differences(peer: &Peer, place: &Place, case: &Case, language: &str) -> Vec<R
         .into_iter()
         .map(|(what, theirs, ours)| Row {
             launcher: launcher.into(),
-            package: case.name.into(),
+            package: case.name.clone(),
             what,
             theirs: theirs.map(generic),
             ours: ours.map(generic),
@@ -275,7 +179,7 @@ fn a_program_gets_what_its_launchers_give_it_but_for_the_listed_differences() {
     let listed = listed();
     let mut used = BTreeSet::new();
     let mut unlisted = Vec::new();
-    for case in cases(&place) {
+    for case in Case::all(&place) {
         for language in ["rs", "go"] {
             // Each launcher unpacks anew: the two would not accept each other's environment of one name.
             let _ = std::fs::remove_dir_all(place.home().join(".cache"));
@@ -323,7 +227,7 @@ fn environments_are_where_the_launchers_put_them() {
         &[("TMPDIR", path("t"))],
     ];
     for language in ["rs", "go"] {
-        let package = peer.build(language, &place, "where.it.is", &Case::new("", json!({})).manifest());
+        let package = peer.build(language, &place, "where.it.is", &plain());
         for table in tables {
             if language == "go" && table.iter().all(|(name, _)| *name != "HOME") {
                 // The Go launcher's own place without a home, which slotfs does not share.

@@ -81,6 +81,56 @@ fn tree(root: &Path) -> BTreeMap<String, (u32, String)> {
     found
 }
 
+/// A package whose setup uses every kind of command that both understand alike.
+fn manifest() -> Value {
+    let mut slots = vec![file_slot("probe.sh", "probe.sh", "0755"), file_slot("log.sh", "bin/log", "0755")];
+    let wheels = ["wh/a.whl", "wh/.h.whl", "wh/B.whl", "wh/d/n.whl", "wh/x.no"];
+    slots.extend(wheels.map(|name| file_slot("content", name, "0644")));
+    let each = |command: &str, path: &str, pattern: &str| json!({ "type": "enumerate_and_execute", "command": command, "enumerate": { "path": path, "pattern": pattern } });
+    json!({
+        "package": { "name": "app", "version": "3" },
+        "execution": { "command": "/bin/sh {workenv}/probe.sh", "env": { "X": "plain", "PATH": "/nowhere" } },
+        "slots": slots,
+        "runtime": { "env": { "unset": ["INHERITED"], "set": { "R": "1" } } },
+        "workenv": {
+            "directories": [{ "path": "{workenv}/var/log", "mode": "0750" }],
+            "env": { "HOME": "{workenv}/h" }
+        },
+        "cache_validation": {
+            "check_file": "{workenv}/metadata/installed", "expected_content": "{package_name}-{version}"
+        },
+        "setup_commands": [
+            { "type": "execute", "command": "{workenv}/bin/log '{package_name} x' {version} {slot:0} \"{workenv}/y\"" },
+            { "type": "execute", "command": "log by-name" },
+            { "type": "execute", "command": "/nonexistent/log by-name" },
+            { "type": "execute", "command": "" },
+            each("{workenv}/bin/log each", "{workenv}/wh", "*.whl"),
+            each("{workenv}/bin/log deep", "{workenv}", "wh/**/[!B]*.whl"),
+            each("{workenv}/bin/log none", "{workenv}/nope", "*"),
+            { "type": "chmod", "path": "{workenv}/wh/*", "mode": "640" },
+            { "type": "chmod", "path": "{workenv}/probe.sh", "mode": "bogus" },
+            { "type": "chmod", "path": "{workenv}/nope/*", "mode": "640" },
+            { "type": "write_file", "path": "{workenv}/deep/er/file", "content": "{package_name}\n{version} {slot:0}" },
+            { "type": "write_file", "path": "{workenv}/metadata/installed", "content": "{package_name}-{version}" },
+        ],
+    })
+}
+
+/// The package's file slots as a mount shows them: at their targets, with their modes.
+fn place_slots(place: &Place, manifest: &Value, workenv: &Path) {
+    for slot in manifest["slots"].as_array().unwrap() {
+        let path = workenv.join(slot["target"].as_str().unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(place.sources().join(slot["source"].as_str().unwrap()), &path).unwrap();
+        let mode = u32::from_str_radix(slot["permissions"].as_str().unwrap(), 8).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    for parent in ["bin", "wh", "wh/d"] {
+        // The Rust launcher's mode for the parents of file slots, which is not what these tests are about.
+        fs::set_permissions(workenv.join(parent), PermissionsExt::from_mode(0o700)).unwrap();
+    }
+}
+
 #[test]
 fn the_same_calls_and_files_as_under_the_rust_launcher() {
     let Some(peer) = peer() else { return };
@@ -93,31 +143,7 @@ fn the_same_calls_and_files_as_under_the_rust_launcher() {
     );
     fs::write(place.sources().join("log.sh"), &script).unwrap();
     fs::write(place.sources().join("content"), "x").unwrap();
-    let mut slots = vec![file_slot("probe.sh", "probe.sh", "0755"), file_slot("log.sh", "bin/log", "0755")];
-    let wheels = ["wh/a.whl", "wh/.h.whl", "wh/B.whl", "wh/d/n.whl", "wh/x.no"];
-    slots.extend(wheels.map(|name| file_slot("content", name, "0644")));
-    let manifest = json!({
-        "package": { "name": "app", "version": "3" },
-        "execution": { "command": "/bin/sh {workenv}/probe.sh", "env": { "X": "plain", "PATH": "/nowhere" } },
-        "slots": slots,
-        "runtime": { "env": { "unset": ["INHERITED"], "set": { "R": "1" } } },
-        "workenv": { "directories": [{ "path": "{workenv}/var/log", "mode": "0750" }], "env": { "HOME": "{workenv}/h" } },
-        "cache_validation": { "check_file": "{workenv}/metadata/installed", "expected_content": "{package_name}-{version}" },
-        "setup_commands": [
-            { "type": "execute", "command": "{workenv}/bin/log '{package_name} x' {version} {slot:0} \"{workenv}/y\"" },
-            { "type": "execute", "command": "log by-name" },
-            { "type": "execute", "command": "/nonexistent/log by-name" },
-            { "type": "execute", "command": "" },
-            { "type": "enumerate_and_execute", "command": "{workenv}/bin/log each", "enumerate": { "path": "{workenv}/wh", "pattern": "*.whl" } },
-            { "type": "enumerate_and_execute", "command": "{workenv}/bin/log deep", "enumerate": { "path": "{workenv}", "pattern": "wh/**/[!B]*.whl" } },
-            { "type": "enumerate_and_execute", "command": "{workenv}/bin/log none", "enumerate": { "path": "{workenv}/nope", "pattern": "*" } },
-            { "type": "chmod", "path": "{workenv}/wh/*", "mode": "640" },
-            { "type": "chmod", "path": "{workenv}/probe.sh", "mode": "bogus" },
-            { "type": "chmod", "path": "{workenv}/nope/*", "mode": "640" },
-            { "type": "write_file", "path": "{workenv}/deep/er/file", "content": "{package_name}\n{version} {slot:0}" },
-            { "type": "write_file", "path": "{workenv}/metadata/installed", "content": "{package_name}-{version}" },
-        ],
-    });
+    let manifest = manifest();
     let package = peer.build("rs", &place, "app", &manifest);
     let variables: Vec<(String, OsString)> = vec![
         ("HOME".into(), place.home().into()),
@@ -136,20 +162,9 @@ fn the_same_calls_and_files_as_under_the_rust_launcher() {
     let their_calls = told.replace(&format!("{temporary}/{process}"), &workenv.display().to_string());
     let their_tree = tree(&workenv);
 
-    // The same slots once more, as a mount would show them: file slots at their targets, parents made.
     fs::remove_file(&log).unwrap();
     fs::remove_dir_all(&workenv).unwrap();
-    for slot in manifest["slots"].as_array().unwrap() {
-        let path = workenv.join(slot["target"].as_str().unwrap());
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::copy(place.sources().join(slot["source"].as_str().unwrap()), &path).unwrap();
-        let mode = u32::from_str_radix(slot["permissions"].as_str().unwrap(), 8).unwrap();
-        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-    for parent in ["bin", "wh", "wh/d"] {
-        // The Rust launcher's mode for the parents of file slots, which is not what this test is about.
-        fs::set_permissions(workenv.join(parent), PermissionsExt::from_mode(0o700)).unwrap();
-    }
+    place_slots(&place, &manifest, &workenv);
     let (metadata, facts) = take_apart(&package);
     let environment = Environment::new(Family::Unix, place.somewhere(), variables);
     let titles = set_up(&metadata, &facts.path, &workenv, &environment).unwrap();

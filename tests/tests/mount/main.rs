@@ -6,4 +6,5 @@ mod attributes;
 mod caching;
 mod content;
 mod listing;
+mod model;
 mod serving;
