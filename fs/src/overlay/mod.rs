@@ -8,6 +8,8 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+mod changes;
+mod drop_owned;
 pub mod format;
 pub mod index;
 pub mod owner;
@@ -25,6 +27,8 @@ use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
+pub use changes::{Change, Difference, changes};
+pub use drop_owned::{Dropped, drop_owned};
 pub use work::Temporary;
 
 /// The writable side of a volume: `upper/` holds what was written, `work/` what is being prepared.

@@ -118,8 +118,9 @@ impl Volume {
         let in_upper = matches!(upper.examine(directory, name, false)?, Found::Entry(_));
         let mut left = None;
         // A name that only the layers have: their node shows under one name less.
-        if !in_upper && links > 1 {
-            left = Some(upper.names_left(node.inode).unwrap_or(links).saturating_sub(1));
+        if !in_upper {
+            let counted = upper.names_left(node.inode).or((links > 1).then_some(links));
+            left = counted.map(|names| names.saturating_sub(1));
         }
         Ok(Fate { pinned, left })
     }

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use super::look::{DirectoryView, Held, UPPER_ONLY, check_name};
+use super::look::{DirectoryView, Held, check_name, needs_look};
 use super::remove::Fate;
 use super::table::{LowerPath, Node};
 use super::{FsError, NodeId, RenameMode, Volume, lock};
@@ -282,7 +282,7 @@ impl Move<'_> {
     }
 
     fn mark_numbers(&self, node: &Node, end: &End<'_>, directory: &Arc<Directory>) -> Result<(), FsError> {
-        if node.inode & UPPER_ONLY == 0 {
+        if needs_look(node) {
             self.volume.mark_impure(end.parent.node.id, directory)?;
         }
         Ok(())
