@@ -1,5 +1,6 @@
 //! Test harness.
 
+pub mod archive;
 #[cfg(unix)]
 pub mod command;
 pub mod fixtures;
