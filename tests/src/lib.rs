@@ -1,5 +1,6 @@
 //! Test harness.
 
+#[cfg(unix)]
 pub mod archive;
 #[cfg(unix)]
 pub mod command;
