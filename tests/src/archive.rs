@@ -13,7 +13,7 @@ use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::range::FileRange;
 use slotfs_fs::layer::{Layer, LayerNode, SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::node::Kind;
-use slotfs_fs::package::{Compression, Container, Slot, SlotSource};
+use slotfs_fs::package::{Compression, Container, Slot, SlotSource, StatedChecksum};
 use slotfs_fs::store::Store;
 
 /// Every compression.
@@ -73,10 +73,19 @@ pub fn slot_of(path: &Path, container: Container, compressions: &[Compression]) 
         position: 0,
         id: "slot".into(),
         target: Vec::new(),
+        target_text: String::new(),
         source: SlotSource { stored, compressions: compressions.to_vec(), container },
+        chain: String::new(),
         digest: None,
+        stated_checksum: StatedChecksum::parse(""),
+        short_checksum: None,
         lifecycle: "runtime".into(),
+        lifecycle_code: 2,
+        purpose: "data".into(),
+        platform: String::new(),
+        platform_code: 0,
         permissions: 0o640,
+        self_reference: false,
     }
 }
 
