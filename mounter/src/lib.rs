@@ -12,5 +12,8 @@ pub mod cli;
 pub mod extract;
 pub mod host;
 pub mod launch;
+pub mod plan;
+#[cfg(unix)]
+pub mod session;
 pub mod settings;
 pub mod workenv;

@@ -99,6 +99,7 @@ pub struct PackageBuilder {
     key: SigningKey,
     metadata: Map<String, Value>,
     slots: Vec<SlotSpec>,
+    extra_descriptors: usize,
     json_text: Option<Vec<u8>>,
     compressed: Option<Vec<u8>>,
     edit_metadata: Vec<Hook<Value>>,
@@ -129,6 +130,7 @@ impl PackageBuilder {
             key: key_of("slotfs test key"),
             metadata,
             slots: Vec::new(),
+            extra_descriptors: 0,
             json_text: None,
             compressed: None,
             edit_metadata: Vec::new(),
@@ -186,6 +188,13 @@ impl PackageBuilder {
         self
     }
 
+    /// Adds descriptors of nothing but 0xFF behind those of the slots; the metadata does not list them.
+    #[must_use]
+    pub fn extra_descriptors(mut self, count: usize) -> Self {
+        self.extra_descriptors = count;
+        self
+    }
+
     /// Changes the metadata before it becomes text.
     #[must_use]
     pub fn edit_metadata(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
@@ -207,7 +216,7 @@ impl PackageBuilder {
         self
     }
 
-    /// Changes the slot table (64 bytes a slot) after it is filled; it may grow or shrink.
+    /// Changes the slot table (64 bytes a slot) after it is filled; it may shrink.
     #[must_use]
     pub fn edit_table(mut self, edit: impl FnOnce(&mut Vec<u8>) + 'static) -> Self {
         self.edit_table.push(Box::new(edit));
@@ -251,7 +260,7 @@ impl PackageBuilder {
 
         let mut table = Vec::new();
         let table_start = bytes.len();
-        let mut end = table_start + self.slots.len() * descriptor::SIZE;
+        let mut end = table_start + (self.slots.len() + self.extra_descriptors) * descriptor::SIZE;
         let mut places = Vec::new();
         for (position, (slot, stored)) in self.slots.iter().zip(&stored).enumerate() {
             let start = end.next_multiple_of(self.alignment);
@@ -259,11 +268,11 @@ impl PackageBuilder {
             places.push(start..start + stored.len());
             end = start + stored.len();
         }
+        table.resize(table.len() + self.extra_descriptors * descriptor::SIZE, 0xFF);
         self.edit_table.into_iter().for_each(|edit| edit(&mut table));
         let table = append(&mut bytes, &table);
         for (place, stored) in places.iter().zip(&stored) {
-            // An edited table may have grown over the place of the first slot.
-            bytes.resize(bytes.len().max(place.start), 0);
+            bytes.resize(place.start, 0);
             bytes.extend_from_slice(stored);
         }
 

@@ -4,12 +4,14 @@
 
 pub mod atomic;
 pub mod digest;
+pub mod durable;
 mod error;
 pub mod identity;
 pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+pub mod tree;
 #[cfg(unix)]
 pub mod unix;
 

@@ -21,6 +21,14 @@ impl FileRange {
         Some(Self { file, offset, length })
     }
 
+    /// Returns a range of no bytes, for what has a place in the file system but no stored bytes.
+    ///
+    /// # Errors
+    /// The host's null device cannot be opened.
+    pub fn empty() -> io::Result<Self> {
+        Ok(Self { file: Arc::new(File::open(platform::NULL_DEVICE)?), offset: 0, length: 0 })
+    }
+
     /// Returns the range's length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -123,6 +131,8 @@ mod platform {
     use std::io;
     use std::os::unix::fs::FileExt;
 
+    pub(super) const NULL_DEVICE: &str = "/dev/null";
+
     pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.read_at(buffer, offset)
     }
@@ -133,6 +143,8 @@ mod platform {
     use std::fs::File;
     use std::io;
     use std::os::windows::fs::FileExt;
+
+    pub(super) const NULL_DEVICE: &str = "NUL";
 
     pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.seek_read(buffer, offset)

@@ -44,7 +44,7 @@ pub(super) fn open_file(
     let head = &head[..length];
     let (compressions, container) = if let Some(compression) = compression_of(head) {
         let decoded = decoded_head(range, compression, limits).map_err(|error| {
-            let format = compression_name(compression);
+            let format = compression.name();
             Fault::from(Defect::Archive { format, reason: shown(&error.to_string()) }).at(path)
         })?;
         (vec![compression], container_of(&decoded, &text))
@@ -61,27 +61,23 @@ pub(super) fn open_file(
     let target =
         if is_file { vec![without_last_suffix(name.as_encoded_bytes()).to_vec()] } else { Vec::new() };
     let metadata = range.file().metadata().context("examine", path)?;
-    let chain = chain_text(&compressions, &container);
     let timed = compressions.is_empty() && container == Container::Tar;
     let checksum = fingerprint(range, identity, timed).map_err(|error| read_failed(path, error))?;
     let kind = if is_file { PackageKind::CompressedFile } else { PackageKind::Archive };
     let source = SlotSource { stored: range.clone(), compressions, container };
     let permissions = kind::permissions(&metadata) & 0o777;
-    let slot = Slot { target, chain, permissions, ..only_slot(stem, source) };
+    let slot = Slot { target, permissions, ..only_slot(stem, source) };
     Ok(Package { file: Some(range.file().clone()), ..package(path, identity, kind, slot, &checksum) })
 }
 
 /// Opens the directory at `path`.
 pub(super) fn open_directory(path: &Path, metadata: &fs::Metadata) -> Result<Package, PackageError> {
     let whole = fs::canonicalize(path).context("resolve", path)?;
-    // A directory has no stored bytes; any open descriptor serves for a range of none.
-    let file = fs::File::open(&whole).context("open", path)?;
-    let too_large = || PackageError::Changed { path: path.into() };
-    let stored = FileRange::new(file.into(), 0, 0).ok_or_else(too_large)?;
+    let stored = FileRange::empty().context("stand in for the bytes of", path)?;
     let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let checksum = Digest::of(whole.as_os_str().as_encoded_bytes()).to_string();
     let source = SlotSource { stored, compressions: Vec::new(), container: Container::Directory(whole) };
-    let slot = Slot { chain: "directory".to_owned(), ..only_slot(name, source) };
+    let slot = only_slot(name, source);
     Ok(package(path, FileIdentity::of(metadata), PackageKind::Directory, slot, &checksum))
 }
 
@@ -107,8 +103,8 @@ fn only_slot(id: String, source: SlotSource) -> Slot {
         id,
         target: Vec::new(),
         target_text: String::new(),
+        chain: source.chain(),
         source,
-        chain: String::new(),
         digest: None,
         stated_checksum: StatedChecksum::None,
         short_checksum: None,
@@ -143,26 +139,6 @@ fn compression_of(head: &[u8]) -> Option<Compression> {
 /// RFC 8878, section 3.1.2: a zstd file may start with frames that hold no data.
 fn is_skippable_frame(head: &[u8]) -> bool {
     matches!(head, [first, 0x2A, 0x4D, 0x18, ..] if first & 0xF0 == 0x50)
-}
-
-fn compression_name(compression: Compression) -> &'static str {
-    match compression {
-        Compression::Gzip => "gzip",
-        Compression::Bzip2 => "bzip2",
-        Compression::Xz => "xz",
-        Compression::Zstd => "zstd",
-    }
-}
-
-fn chain_text(compressions: &[Compression], container: &Container) -> String {
-    let first = match container {
-        Container::File => None,
-        Container::Tar => Some("tar"),
-        Container::Zip => Some("zip"),
-        Container::Directory(_) => Some("directory"),
-    };
-    let names = compressions.iter().map(|compression| compression_name(*compression));
-    first.into_iter().chain(names).collect::<Vec<_>>().join(".")
 }
 
 /// Decodes the first block of a compressed file.

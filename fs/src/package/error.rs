@@ -88,10 +88,7 @@ impl PackageError {
     /// Tells whether a checksum is wrong, rather than the form.
     #[must_use]
     pub fn is_checksum(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { defect: Defect::IndexChecksum { .. } | Defect::MetadataChecksum { .. }, .. }
-        )
+        matches!(self, Self::Damaged { defect: Defect::IndexChecksum { .. } | Defect::MetadataChecksum, .. })
     }
 }
 

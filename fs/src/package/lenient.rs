@@ -20,6 +20,12 @@ pub(super) fn position<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     Ok(number.and_then(|number| number.as_u64()))
 }
 
+/// Takes a text; anything else is as good as none, since no builder writes the key and launchers ignore it.
+pub(super) fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().map(str::to_owned))
+}
+
 /// Takes a list of at most 65,536 elements, so that a short text cannot ask for much memory.
 pub(super) fn bounded_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where

@@ -9,7 +9,7 @@ use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Defect, Fault, Unsupported, shown};
-use super::lenient::{bounded_list, or_default, position};
+use super::lenient::{bounded_list, or_default, position, text_or_none};
 use super::limits::Limits;
 
 /// The signed JSON document. Unknown keys are ignored; missing sections are empty.
@@ -87,6 +87,7 @@ pub struct SlotSection {
     /// Octal mode, where given.
     pub permissions: Option<String>,
     /// Platform it is for, where given: `linux_amd64`, `linux`.
+    #[serde(deserialize_with = "text_or_none")]
     pub platform: Option<String>,
     /// A reference to the launcher itself, without data.
     #[serde(deserialize_with = "or_default")]
@@ -190,7 +191,8 @@ impl Metadata {
     /// The text is not JSON, is larger or deeper than `limits` allow, or a field has the wrong type; says where.
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, Fault> {
         check_shape(json, limits)?;
-        serde_json::from_slice(json).map_err(|error| invalid(&error.to_string()).into())
+        let text = std::str::from_utf8(json).map_err(|error| invalid(&error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| invalid(&error.to_string()).into())
     }
 }
 
@@ -261,7 +263,8 @@ mod tests {
     fn what_builders_write_for_nothing_is_nothing() {
         let metadata = parse(
             r#"{"package": {"name": "n", "version": null, "x": [1, {}]}, "build": null, "setup_commands": null,
-                "slots": [{"slot": -1, "id": "a", "permissions": null, "target": null, "self_ref": null}],
+                "slots": [{"slot": -1, "id": "a", "permissions": null, "target": null, "self_ref": null,
+                           "platform": {"os": "linux"}}],
                 "execution": {"command": "c", "env": null, "environment": {"B": "2", "A": 1}},
                 "runtime": {"env": {"unset": null, "set": {"x": "y"}}}, "workenv": null}"#,
         )

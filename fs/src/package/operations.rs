@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{Compression, Container};
+use super::{Compression, Container, SlotSource};
 
 /// An operation that the format defines and this crate can undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,19 +100,38 @@ impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tar => formatter.write_str("tar"),
-            Self::Compress(compression) => compression.fmt(formatter),
+            Self::Compress(compression) => formatter.write_str(compression.name()),
         }
     }
 }
 
-impl fmt::Display for Compression {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Compression {
+    /// Returns its name in chains.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Gzip => "gzip",
             Self::Bzip2 => "bzip2",
             Self::Xz => "xz",
             Self::Zstd => "zstd",
-        })
+        }
+    }
+}
+
+impl SlotSource {
+    /// Returns what it takes to read the content, in the order of building: `raw`, `tar.gzip`, `zip`. Sources with
+    /// the same text and the same stored bytes have the same content.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let container = match &self.container {
+            Container::File => None,
+            Container::Tar => Some("tar"),
+            Container::Zip => Some("zip"),
+            Container::Directory(_) => Some("directory"),
+        };
+        let compressions = self.compressions.iter().rev().map(|compression| compression.name());
+        let names: Vec<&str> = container.into_iter().chain(compressions).collect();
+        if names.is_empty() { "raw".to_owned() } else { names.join(".") }
     }
 }
 

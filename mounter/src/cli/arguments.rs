@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 
+use super::mounts::MountCommand;
 use super::output::ColorWish;
-use super::{complete, doctor, man};
+use super::{complete, doctor, inspect, list, man, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -81,6 +82,11 @@ impl PackageArguments {
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
+    #[command(flatten)]
+    Mounts(MountCommand),
+    Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
+    List(list::Arguments),
     Doctor(doctor::Arguments),
     Completions(complete::Arguments),
     Man(man::Arguments),
@@ -93,9 +99,16 @@ impl Command {
     /// Returns what the command's own flags say about settings.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        let overrides = Overrides::default();
+        let mut overrides = Overrides::default();
         match self {
-            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) | Self::Reference => {}
+            Self::Mounts(command) => command.apply(&mut overrides),
+            Self::Verify(arguments) => arguments.package.apply(&mut overrides),
+            Self::Doctor(_)
+            | Self::Inspect(_)
+            | Self::List(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Reference => {}
         }
         overrides
     }

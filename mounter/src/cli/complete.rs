@@ -21,7 +21,15 @@ pub struct Arguments {
 /// What could not be written.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut super::command(ColorWish::Never), "slotfs", &mut script);
+    clap_complete::generate(arguments.shell, &mut visible(), "slotfs", &mut script);
     context.output.data(&String::from_utf8_lossy(&script))?;
     Ok(0)
+}
+
+/// Returns the command tree without what is not meant for people; shells would offer it.
+fn visible() -> clap::Command {
+    let whole = super::command(ColorWish::Never);
+    let commands: Vec<clap::Command> =
+        whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
+    clap::Command::default().name("slotfs").args(whole.get_arguments().cloned()).subcommands(commands)
 }

@@ -11,7 +11,7 @@ use super::output::{ColorWish, Output};
 use crate::settings::{Environment, Log, Overrides, Settings};
 
 /// What every command is given.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// Everything that flags, environment and configuration file say.
     pub settings: Settings,

@@ -7,11 +7,21 @@ pub mod complete;
 pub mod context;
 pub mod doctor;
 pub mod failure;
+pub mod inspect;
+pub mod list;
 pub mod man;
+#[cfg(unix)]
+pub mod mounts;
+#[cfg(not(unix))]
+#[path = "mounts/absent.rs"]
+pub mod mounts;
 pub mod output;
+pub mod package;
 pub mod progress;
 pub mod reference;
+pub mod status;
 pub mod table;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,21 +38,21 @@ use crate::settings::{Environment, variables};
 /// Runs slotfs with the arguments of a process, its name first, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = command(color_wish(&arguments))
+    let wish = color_wish(&arguments);
+    let parsed = command(wish)
         .try_get_matches_from(arguments)
         .and_then(|matches| CommandLine::from_arg_matches(&matches));
     let line = match parsed {
         Ok(line) => line,
         Err(error) => {
-            // Help and version go to standard output and are no failure; a reader may be gone already.
-            let _ = error.print();
-            return if error.use_stderr() {
-                FailureKind::Usage.exit_code().into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return usage(&error, wish);
         }
     };
+    if let Command::Mounts(command) = &line.command
+        && let Some(code) = command.serve()
+    {
+        return code;
+    }
     let environment = Environment::of_process();
     let no_color = environment.filled(variables::NO_COLOR).is_some();
     let plain = Output::new(line.global.color, no_color, line.global.quiet);
@@ -57,9 +67,28 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Prints help, or what is wrong with the command line in the form of every other failure.
+fn usage(error: &clap::Error, wish: ColorWish) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader may be gone already.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let no_color = Environment::of_process().filled(variables::NO_COLOR).is_some();
+    let output = Output::new(wish, no_color, false);
+    let text = error.render();
+    let text = if output.talk_has_colors() { text.ansi().to_string() } else { text.to_string() };
+    output.rendered(&text.replacen("error:", "slotfs:", 1).replacen("tip:", "hint:", 1));
+    FailureKind::Usage.exit_code().into()
+}
+
 fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
+        Command::Mounts(command) => command.run(context),
+        Command::Inspect(arguments) => inspect::run(arguments, context),
+        Command::List(arguments) => list::run(arguments, context),
+        Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Man(arguments) => man::run(arguments, context),

@@ -147,6 +147,11 @@ impl Output {
         self.say(&text);
     }
 
+    /// Writes text that is ready for standard error as it is.
+    pub fn rendered(&self, text: &str) {
+        self.say(text.trim_end());
+    }
+
     fn say(&self, text: &str) {
         // Nobody is left to be told that standard error is gone.
         let _ = writeln!(io::stderr().lock(), "{text}");

@@ -41,6 +41,22 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// Returns the permission bits of a file or directory, following links; `None` outside Unix.
+///
+/// # Errors
+/// As [`std::fs::metadata`].
+pub fn mode(path: &Path) -> io::Result<Option<u32>> {
+    let metadata = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    let mode = Some(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777);
+    #[cfg(not(unix))]
+    let mode = {
+        let _ = metadata;
+        None
+    };
+    Ok(mode)
+}
+
 /// Tells whether the path is a regular file that somebody may execute (any file outside Unix).
 #[must_use]
 pub fn is_executable_file(path: &Path) -> bool {

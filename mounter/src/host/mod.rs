@@ -2,9 +2,16 @@
 
 pub mod files;
 pub mod health;
+pub mod interrupt;
 pub mod mount_table;
+pub mod plain;
+pub mod privilege;
 pub mod probe;
+#[cfg(unix)]
+pub mod process;
 pub mod program;
+#[cfg(unix)]
+pub mod signals;
 #[cfg(unix)]
 pub mod unmount;
 pub mod users;

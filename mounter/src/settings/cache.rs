@@ -65,6 +65,7 @@ fn from_standard_folders(environment: &Environment) -> Sourced<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::super::environment::Family;
     use super::*;

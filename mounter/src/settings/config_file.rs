@@ -93,6 +93,7 @@ fn parse(bytes: &[u8]) -> serde_json::Result<ConfigFile> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -270,4 +270,5 @@ fn policy_files(environment: &Environment) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests;

@@ -96,16 +96,16 @@ words! {
 
 words! {
     /// How much a package must prove before it is used.
-    Validation("verify") {
-        /// Every check; any failure is fatal.
+    Validation("level of verification") {
+        /// Everything must be right.
         Strict = "strict",
-        /// A wrong signature is a warning.
+        /// A signature may be missing, not wrong.
         Standard = "standard",
-        /// As standard, said more quietly.
+        /// A wrong signature is only warned about.
         Relaxed = "relaxed",
-        /// Checksums of what is read only.
+        /// A missing signature is not mentioned either.
         Minimal = "minimal",
-        /// No check that can be left out.
+        /// The signature is not looked at; slot digests are.
         None = "none",
     }
 }

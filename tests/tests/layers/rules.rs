@@ -81,8 +81,14 @@ const FLAT_MATCHES: &[(&str, &str)] = &[];
 const UNSAFE_FILES: &[&str] =
     &["fs/src/disk", "mounter/src/host/health.rs", "mounter/src/host/probe/namespaces.rs"];
 
-const PLATFORM_PLACES: &[&str] =
-    &["fs/src/disk", "fs/src/driver", "fs/src/lib.rs", "mounter/src/host", "mounter/src/lib.rs"];
+const PLATFORM_PLACES: &[&str] = &[
+    "fs/src/disk",
+    "fs/src/driver",
+    "fs/src/lib.rs",
+    "mounter/src/cli/mod.rs",
+    "mounter/src/host",
+    "mounter/src/lib.rs",
+];
 
 /// Where programs are started: the mount helper, and what slotfs is there to run.
 const PROGRAM_PLACES: &[&str] =

@@ -3,24 +3,17 @@
 use std::io::ErrorKind;
 
 use slotfs_fs::disk::DiskError;
-
-use crate::settings::SettingsError;
+use slotfs_fs::layer::LayerError;
+use slotfs_fs::package::PackageError;
+use slotfs_policy::access::AccessError;
 
 use super::{Failure, FailureKind};
+use crate::extract::ExtractError;
+use crate::plan::PolicyError;
+use crate::settings::SettingsError;
+use crate::workenv::WorkenvError;
 
-impl From<SettingsError> for Failure {
-    fn from(error: SettingsError) -> Self {
-        let failure = Self::new(FailureKind::Configuration, error.to_string());
-        match error {
-            SettingsError::NoWorkingDirectory { .. } => failure.hint("change to a directory that exists"),
-            SettingsError::UnknownWord { .. }
-            | SettingsError::BadSize { .. }
-            | SettingsError::UnreadableFile { .. }
-            | SettingsError::BadFile { .. }
-            | SettingsError::BadVariable { .. } => failure,
-        }
-    }
-}
+const GET_AGAIN: &str = "get it again from where it was published";
 
 impl From<DiskError> for Failure {
     fn from(error: DiskError) -> Self {
@@ -37,12 +30,136 @@ impl From<DiskError> for Failure {
 fn disk_hint(kind: ErrorKind) -> Option<&'static str> {
     let full = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     if full {
-        Some("free some space, or name another place with `--cache-dir`")
+        Some("free some space, or name another place")
     } else if kind == ErrorKind::ReadOnlyFilesystem {
-        Some("name a place that can be written with `--cache-dir`")
+        Some("name a place that can be written (for work environments: `--cache-dir`)")
     } else if kind == ErrorKind::PermissionDenied {
         Some("check who owns it and who may use it")
     } else {
         None
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let failure = Self::new(FailureKind::Configuration, error.to_string());
+        match error {
+            SettingsError::NoWorkingDirectory { .. } => failure.hint("change to a directory that exists"),
+            SettingsError::UnknownWord { .. }
+            | SettingsError::BadSize { .. }
+            | SettingsError::UnreadableFile { .. }
+            | SettingsError::BadFile { .. }
+            | SettingsError::BadVariable { .. } => failure,
+        }
+    }
+}
+
+impl From<PackageError> for Failure {
+    fn from(error: PackageError) -> Self {
+        let kind = match &error {
+            PackageError::Missing { .. } => FailureKind::NotFound,
+            PackageError::Damaged { .. } if error.is_checksum() => FailureKind::Verification,
+            PackageError::Changed { .. } => FailureKind::Verification,
+            PackageError::NotAFile { .. }
+            | PackageError::Empty { .. }
+            | PackageError::NotAPackage { .. }
+            | PackageError::Damaged { .. }
+            | PackageError::Unsupported { .. } => FailureKind::Format,
+            PackageError::Disk(_) => FailureKind::Disk,
+        };
+        let failure = Self::new(kind, error.to_string());
+        match error {
+            PackageError::Disk(error) => error.into(),
+            PackageError::NotAPackage { named_package: true, .. } | PackageError::Damaged { .. } => {
+                failure.hint(GET_AGAIN)
+            }
+            PackageError::NotAPackage { .. } => failure.hint(
+                "a package ends in .psp; archives are .tar, .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .zip and .whl",
+            ),
+            PackageError::Changed { .. } => failure.hint("wait until nobody writes to it, then try again"),
+            PackageError::Missing { .. }
+            | PackageError::NotAFile { .. }
+            | PackageError::Empty { .. }
+            | PackageError::Unsupported { .. } => failure,
+        }
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Disk(error) => error.into(),
+            PolicyError::File { .. } => Self::new(FailureKind::Configuration, error.to_string()),
+            PolicyError::Package { .. } => Self::new(FailureKind::Verification, error.to_string())
+                .hint("ask its author for one that is right"),
+        }
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let failure = Self::new(FailureKind::Usage, error.to_string());
+        match error {
+            AccessError::Unknown { .. } => failure.hint("`slotfs inspect` shows a package's slots"),
+            AccessError::Malformed { .. }
+            | AccessError::Contradiction { .. }
+            | AccessError::AlwaysReadOnly { .. } => failure,
+        }
+    }
+}
+
+impl From<WorkenvError> for Failure {
+    fn from(error: WorkenvError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorkenvError::Disk(error) => error.into(),
+            WorkenvError::NotFound { .. } => {
+                Self::new(FailureKind::NotFound, message).hint("`slotfs list` shows all work environments")
+            }
+            WorkenvError::Ambiguous { .. } => {
+                Self::new(FailureKind::Usage, message).hint("type more of its name")
+            }
+            WorkenvError::NameTaken { .. } => Self::new(FailureKind::Busy, message)
+                .hint("rename the package's file: a work environment is named after it"),
+            WorkenvError::Unpacking { .. } => {
+                Self::new(FailureKind::Busy, message).hint("wait until it has finished, then try again")
+            }
+        }
+    }
+}
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Disk(error) => error.into(),
+            LayerError::Corrupt { .. } => {
+                Self::new(FailureKind::Verification, error.to_string()).hint(GET_AGAIN)
+            }
+        }
+    }
+}
+
+impl From<ExtractError> for Failure {
+    fn from(error: ExtractError) -> Self {
+        let message = error.to_string();
+        match error {
+            ExtractError::NotEmpty { .. } => Self::new(FailureKind::Disk, message)
+                .hint("name a new directory, or pass `--force` to replace everything that is in this one"),
+            ExtractError::NotDirectory { .. } => {
+                Self::new(FailureKind::Disk, message).hint("name a new directory, or an empty one")
+            }
+            ExtractError::InUse { .. } => Self::new(FailureKind::Busy, message).hint("name a new directory"),
+            ExtractError::NoSpace { .. } | ExtractError::DiskFull { .. } => {
+                Self::new(FailureKind::Disk, message)
+                    .hint("free some space, or name a directory on another disk")
+            }
+            ExtractError::Content { source, .. } => {
+                let cause = Self::from(*source);
+                Self { message, ..cause }
+            }
+            ExtractError::Short { .. } => Self::new(FailureKind::Verification, message).hint(GET_AGAIN),
+            ExtractError::Interrupted { .. } => Self::new(FailureKind::Mount, message),
+            ExtractError::Disk(error) => error.into(),
+        }
     }
 }

@@ -1,5 +1,4 @@
 //! The package builder of the test harness puts things where the format says, checked by hand-written numbers.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree, codes_of, compress};
 

@@ -1,0 +1,38 @@
+//! In place of the commands that make mounts, on systems where slotfs makes none: nothing that could be typed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::settings::Overrides;
+
+/// No command.
+#[derive(Debug, clap::Subcommand)]
+pub enum MountCommand {}
+
+impl MountCommand {
+    /// There is no command that could say anything.
+    pub fn apply(&self, _overrides: &mut Overrides) {
+        match *self {}
+    }
+
+    /// There is no command that could serve.
+    #[must_use]
+    pub fn serve(&self) -> Option<ExitCode> {
+        match *self {}
+    }
+
+    /// There is no command that could be carried out.
+    ///
+    /// # Errors
+    /// None.
+    pub fn run(&self, _context: &Context) -> Result<u8, Failure> {
+        match *self {}
+    }
+}
+
+/// There are no mounts that could be left behind.
+pub fn sweep(_context: &Context) -> Vec<PathBuf> {
+    Vec::new()
+}

@@ -1,0 +1,65 @@
+//! The commands that make and end mounts. Where slotfs makes none, `absent.rs` stands in for this module.
+
+pub mod mount;
+pub mod run;
+pub mod serve;
+pub mod session;
+pub mod unmount;
+pub mod warm;
+
+use std::process::ExitCode;
+
+pub use session::sweep;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::settings::Overrides;
+
+/// The commands that make and end mounts.
+#[derive(Debug, clap::Subcommand)]
+#[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
+pub enum MountCommand {
+    Run(run::Arguments),
+    Mount(mount::Arguments),
+    #[command(alias = "umount")]
+    Unmount(unmount::Arguments),
+    Warm(warm::Arguments),
+    #[command(name = "__serve", hide = true)]
+    Serve(serve::Arguments),
+}
+
+impl MountCommand {
+    /// Adds what the command's own flags say to `overrides`.
+    pub fn apply(&self, overrides: &mut Overrides) {
+        match self {
+            Self::Run(arguments) => arguments.apply(overrides),
+            Self::Mount(arguments) => arguments.apply(overrides),
+            Self::Warm(arguments) => arguments.apply(overrides),
+            Self::Unmount(_) | Self::Serve(_) => {}
+        }
+    }
+
+    /// Serves, if that is the command: the serving process gets everything that it needs to know from whoever starts
+    /// it, and looks at no setting.
+    #[must_use]
+    pub fn serve(&self) -> Option<ExitCode> {
+        match self {
+            Self::Serve(arguments) => Some(serve::run(arguments)),
+            Self::Run(_) | Self::Mount(_) | Self::Unmount(_) | Self::Warm(_) => None,
+        }
+    }
+
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// As the command says.
+    pub fn run(&self, context: &Context) -> Result<u8, Failure> {
+        match self {
+            Self::Run(arguments) => run::run(arguments, context),
+            Self::Mount(arguments) => mount::run(arguments, context),
+            Self::Unmount(arguments) => unmount::run(arguments, context),
+            Self::Warm(arguments) => warm::run(arguments, context),
+            Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
+        }
+    }
+}

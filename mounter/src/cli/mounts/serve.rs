@@ -1,0 +1,31 @@
+//! The hidden command that the others start to serve a mount. Its standard error is its log.
+
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::session::serve;
+
+/// Serve the mount that is asked for on standard input
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to log
+    #[arg(long, default_value = "warn")]
+    filter: String,
+    /// The work environment, for those who look at the list of processes
+    #[arg(value_name = "NAME")]
+    _name: Option<String>,
+}
+
+/// Serves until the mount is gone. Settings and environment are not looked at: the request holds everything.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let filter = EnvFilter::try_new(&arguments.filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
+    // Only tests start a second log in one process.
+    let _ = log.with_writer(std::io::stderr).try_init();
+    match serve::serve_for_caller() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,114 @@
+//! Opening a package for a command: read it, hash it, judge it, and tell the user what came of that.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use slotfs_fs::package::verified::Ledger;
+use slotfs_fs::package::verify::{self, Verification};
+use slotfs_fs::package::{Limits, Package};
+use slotfs_policy::trust::{Level, Verdict};
+
+use super::context::Context;
+use super::failure::{Failure, FailureKind};
+use super::progress::Bars;
+use crate::extract::progress::Progress as _;
+use crate::host::privilege;
+use crate::plan::{self, Circumstances, Judgement, KeyStores};
+use crate::workenv::Cache;
+
+/// Whether to believe what an earlier verification of exactly this file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// Believe it.
+    Allowed,
+    /// Hash again.
+    Never,
+}
+
+/// Opens the package, archive or directory at `path`.
+///
+/// # Errors
+/// It is none.
+pub fn open(path: &Path) -> Result<Package, Failure> {
+    Ok(Package::open(path, &Limits::default())?)
+}
+
+/// Hashes every slot, with a bar where a person watches, and remembers what was good.
+///
+/// # Errors
+/// The package cannot be read.
+pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Verification, Failure> {
+    let shared = Cache::new(&context.settings.cache_directory.value).shared();
+    let ledger = Ledger::new(shared.join("verified-v1"));
+    if recall == Recall::Allowed
+        && let Some(known) = ledger.recall(package)
+    {
+        return Ok(known);
+    }
+    let bars = Bars::new(context.output);
+    let total = package.slots().iter().map(|slot| slot.source.stored.len()).fold(0, u64::saturating_add);
+    let name = package.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    bars.begin(0, &format!("Checking {name}"), total);
+    let shown = AtomicU64::new(0);
+    let verification = verify::verify(package, &|progress| {
+        let before = shown.fetch_max(progress.done, Ordering::Relaxed);
+        bars.advance(0, progress.done.saturating_sub(before));
+    })?;
+    bars.clear();
+    // Only a cache that exists is written to: a check makes no cache.
+    if shared.is_dir()
+        && let Err(error) = ledger.record(package, &verification)
+    {
+        tracing::debug!("cannot remember the verification: {error}");
+    }
+    Ok(verification)
+}
+
+/// Puts what was found before the policies of this machine and of the package's author.
+///
+/// # Errors
+/// A policy cannot be read or understood.
+pub fn judge(
+    package: &Package,
+    verification: &Verification,
+    context: &Context,
+) -> Result<Judgement, Failure> {
+    let settings = &context.settings;
+    let keys = KeyStores::read(&settings.trusted_keys.value);
+    for (path, reason) in keys.problems() {
+        context.output.warn(&format!("`{}` holds no trusted key: {reason}", path.display()));
+    }
+    let circumstances = Circumstances {
+        level: Level::from_name(settings.verify.value.as_str()).unwrap_or_default(),
+        keys: &keys,
+        operator: &plan::operator_policy(&settings.policy_files)?,
+        is_root: privilege::is_root(),
+        machine: plan::machine(),
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        variables: context.environment.variables(),
+    };
+    Ok(plan::judge(package, verification, &circumstances)?)
+}
+
+/// Opens, hashes and judges the package at `path`; warnings are told.
+///
+/// # Errors
+/// It cannot be used, or may not.
+pub fn trusted(path: &Path, context: &Context) -> Result<(Package, Verification), Failure> {
+    let package = open(path)?;
+    let verification = hash(&package, Recall::Allowed, context)?;
+    match judge(&package, &verification, context)?.verdict {
+        Verdict::Proceed => {}
+        Verdict::Warn(reasons) => {
+            for reason in reasons {
+                context.output.warn(&format!("`{}`: {reason}", path.display()));
+            }
+        }
+        Verdict::Refuse { reason, hint } => {
+            let message = format!("`{}` is not to be used: {reason}", path.display());
+            return Err(Failure::new(FailureKind::Verification, message).hint(hint));
+        }
+    }
+    Ok((package, verification))
+}

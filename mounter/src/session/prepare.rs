@@ -1,0 +1,438 @@
+//! From a package to a live session of its prepared work environment.
+//!
+//! Everything happens under the environment's start lock: whose environment it is, what a crash left, setup where it
+//! was not done yet, and joining or starting the session. The lock is let go when the session can be shared.
+//!
+//! **Invariant:** an environment counts as prepared only after every setup command has succeeded and what they wrote
+//! is on disk; what an interrupted setup wrote is gone before anything else is done with the environment.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use slotfs_fs::disk::{Context, DiskError};
+use slotfs_policy::access::{Access, AccessError};
+use slotfs_policy::lifecycle::Moment;
+
+use crate::host::plain;
+use crate::launch::{self, LaunchError, Program, Setup};
+use crate::plan::{self, Examined, SlotPlan, Wishes};
+use crate::settings::{Environment, Settings};
+use crate::workenv::{Claim, Claimed, InstanceLock, NameRule, Record, Workenv, WorkenvError};
+
+use super::error::SessionError;
+use super::halfway::Halfway;
+use super::live::{Ended, Session};
+use super::place::{Lease, Place, StartLock};
+use super::recover;
+use super::request::{DecodeLimits, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION};
+use super::start::{self, Found, Patience};
+
+/// What is wanted of a session.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Every setting.
+    pub settings: &'a Settings,
+    /// The environment of the caller, which setup commands inherit.
+    pub environment: &'a Environment,
+    /// Access to slots.
+    pub wishes: &'a Wishes,
+    /// Which names of environments will do.
+    pub rule: NameRule,
+    /// Where to mount, if not in the cache.
+    pub mountpoint: Option<&'a Path>,
+    /// Whether the mount is to stay when nobody holds a lease.
+    pub keep: bool,
+    /// How long to wait for others.
+    pub patience: Patience,
+}
+
+/// What happens on the way, for somebody who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Another process prepares the same environment; this one waits.
+    Waiting {
+        /// Who it is.
+        holder: &'a str,
+    },
+    /// What was written under an earlier build of the package was set aside.
+    SetAside {
+        /// Where it is now.
+        place: &'a Path,
+    },
+    /// A setup command begins.
+    Setup {
+        /// From 1.
+        position: usize,
+        /// How many there are.
+        count: usize,
+        /// The package's own words for it.
+        title: &'a str,
+    },
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// A wish about slots cannot be met.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The work environment cannot be had.
+    #[error(transparent)]
+    Workenv(#[from] WorkenvError),
+    /// Setup failed.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The session cannot be had.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<DiskError> for PrepareError {
+    fn from(error: DiskError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// A live session of a prepared work environment.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The session.
+    pub session: Session,
+    /// Where the package's files are, as the program is told.
+    pub content: PathBuf,
+    /// What is planned for each slot.
+    pub slots: Vec<SlotPlan>,
+}
+
+/// Joins or starts a session for `examined`, and does its setup where that was not done yet. `told` hears what
+/// happens.
+///
+/// # Errors
+/// Says what failed; nothing half done is left, or it is cleared by the next start.
+pub fn prepare(
+    examined: &Examined,
+    wanted: &Wanted<'_>,
+    told: &mut dyn FnMut(Step<'_>),
+) -> Result<Prepared, PrepareError> {
+    let slots = plan::slots(&examined.package, wanted.wishes, plan::machine())?;
+    let (claimed, place, start) = claim(examined, wanted, told)?;
+    let workenv = claimed.workenv;
+    let mountpoint = wanted.mountpoint.map_or_else(|| Mountpoint::usual(&workenv), Mountpoint::elsewhere);
+    let mut preparation = Preparation { examined, wanted, slots, place, start, workenv, mountpoint };
+    let session = preparation.session(&claimed.claim, told)?;
+    if wanted.keep {
+        preparation.place.keep()?;
+    }
+    let Preparation { mountpoint, slots, .. } = preparation;
+    Ok(Prepared { session, content: mountpoint.shown, slots })
+}
+
+/// Finds the package's environment and locks it. What was found is looked at again under the lock: another process
+/// may have handed the environment over meanwhile.
+fn claim(
+    examined: &Examined,
+    wanted: &Wanted<'_>,
+    told: &mut dyn FnMut(Step<'_>),
+) -> Result<(Claimed, Place, StartLock), PrepareError> {
+    let cache = crate::workenv::Cache::new(&wanted.settings.cache_directory.value);
+    let facts = &examined.facts;
+    loop {
+        let claimed = cache.claim(facts, wanted.rule, SystemTime::now())?;
+        claimed.workenv.create()?;
+        let place = Place::of(claimed.workenv.clone());
+        let limit = wanted.patience.preparing;
+        let start = match place.start_lock(limit, &mut |holder| told(Step::Waiting { holder })) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                return Err(SessionError::Preparing {
+                    workenv: claimed.workenv.name().to_string(),
+                    holder: place.start_holder(),
+                    waited: limit,
+                }
+                .into());
+            }
+            other => other?,
+        };
+        let owner = Record::read(&claimed.workenv).map(|record| record.id);
+        let unchanged = match &claimed.claim {
+            Claim::New | Claim::Same => owner.as_ref() == Some(&facts.id),
+            Claim::Rebuilt(previous) => owner.is_none_or(|owner| owner == previous.id),
+        };
+        if unchanged {
+            return Ok((claimed, place, start));
+        }
+    }
+}
+
+/// Where a mount goes.
+#[derive(Clone, Debug)]
+struct Mountpoint {
+    /// As the kernel's table will show it.
+    path: PathBuf,
+    /// As programs are told.
+    shown: PathBuf,
+    /// Whether it has to be made, and goes with the mount.
+    made: bool,
+    /// Whether it is where launchers look.
+    usual: bool,
+}
+
+impl Mountpoint {
+    fn usual(workenv: &Workenv) -> Self {
+        let shown = workenv.content();
+        Self { path: recover::resolved(&shown), shown, made: false, usual: true }
+    }
+
+    fn elsewhere(asked: &Path) -> Self {
+        let path = recover::resolved(asked);
+        // Asked of the directory above: the place itself may be a dead mount.
+        let made =
+            std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        Self { shown: path.clone(), path, made, usual: false }
+    }
+}
+
+/// Everything that getting a session needs, while the start lock is held.
+struct Preparation<'a> {
+    examined: &'a Examined,
+    wanted: &'a Wanted<'a>,
+    slots: Vec<SlotPlan>,
+    place: Place,
+    start: StartLock,
+    workenv: Workenv,
+    mountpoint: Mountpoint,
+}
+
+impl Preparation<'_> {
+    fn session(&mut self, claim: &Claim, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
+        let prepared = self.workenv.instance_state().is_prepared(&self.examined.facts);
+        let lease = match self.join(prepared)? {
+            Found::Live(session) => return Ok(*session),
+            Found::Vacant(lease) => lease,
+        };
+        recover::clear(&self.start, &self.place)?;
+        Halfway::settle(&self.workenv, prepared)?;
+        if let Claim::Rebuilt(previous) = claim {
+            self.replace(previous, told)?;
+            return self.set_up(lease, told);
+        }
+        if !prepared || !self.wanted.settings.reuse.value {
+            return self.set_up(lease, told);
+        }
+        let session = self.start(lease, Purpose::Run)?;
+        let program = self.program(&self.mountpoint);
+        if session.record().request.read_only {
+            return Ok(session);
+        }
+        launch::make_directories(&program)?;
+        // Elsewhere the text to find may well be another one.
+        if !self.mountpoint.usual || launch::passes_check(&program) {
+            return Ok(session);
+        }
+        let lease = self.end(session)?;
+        self.set_up(lease, told)
+    }
+
+    fn program<'a>(&'a self, mountpoint: &'a Mountpoint) -> Program<'a> {
+        Program {
+            metadata: self.examined.package.metadata(),
+            package: &self.examined.facts.path,
+            workenv: &mountpoint.shown,
+            cache: &self.wanted.settings.cache_directory.value,
+        }
+    }
+
+    /// Joins a live session that will do. One that a killed process began and did not prepare is waited for.
+    fn join(&self, prepared: bool) -> Result<Found, PrepareError> {
+        let name = self.workenv.name().to_string();
+        let found = start::join(&self.start, &self.place, &name, self.wanted.patience)?;
+        let Found::Live(session) = found else { return Ok(found) };
+        let request = &session.record().request;
+        let different = |other: String| {
+            let mountpoint = request.mountpoint.clone();
+            Err(SessionError::Different { workenv: name.clone(), mountpoint, other }.into())
+        };
+        if request.content != self.examined.facts.id.as_str() {
+            return different(format!("another build of the package, `{}`", request.package.display()));
+        }
+        if !prepared || (request.purpose == Purpose::Setup && !request.serves_both) {
+            let lease = self.end(*session)?;
+            return Ok(Found::Vacant(lease));
+        }
+        if self.wanted.mountpoint.is_some() && request.mountpoint != self.mountpoint.path {
+            return different("the same package".into());
+        }
+        if self.wanted.wishes.access.is_some() || !self.wanted.wishes.slots.is_empty() {
+            let served = |plan: &&SlotPlan| {
+                let slot = request.slots.iter().find(|slot| slot.position == plan.position);
+                slot.is_some_and(|slot| (slot.writable && !request.read_only) != plan.writable)
+            };
+            if let Some(other) = self.slots.iter().find(served) {
+                return different(format!("the same package, with other access to slot `{}`", other.id));
+            }
+        }
+        Ok(Found::Live(session))
+    }
+
+    /// Ends a session that will not do, and returns a lease for the next one.
+    fn end(&self, session: Session) -> Result<Lease, PrepareError> {
+        let mountpoint = session.record().request.mountpoint.clone();
+        let limit = self.wanted.patience.leaving;
+        let late = || SessionError::Leaving {
+            workenv: self.workenv.name().to_string(),
+            mountpoint: mountpoint.clone(),
+            waited: limit,
+        };
+        self.place.keep_no_longer()?;
+        if session.end(limit)? != Ended::Gone {
+            return Err(late().into());
+        }
+        let name = self.workenv.name().to_string();
+        match start::join(&self.start, &self.place, &name, self.wanted.patience)? {
+            Found::Vacant(lease) => {
+                recover::clear(&self.start, &self.place)?;
+                Ok(lease)
+            }
+            Found::Live(_) => Err(late().into()),
+        }
+    }
+
+    /// Hands the environment over from an earlier build of the package. What the package calls the user's own
+    /// directories, and slots that outlive upgrades, are carried over.
+    fn replace(&self, previous: &Record, told: &mut dyn FnMut(Step<'_>)) -> Result<(), PrepareError> {
+        let kept = plan::kept_on_upgrade(&self.examined.package, &self.slots);
+        let carries = |name: &std::ffi::OsStr| kept.iter().any(|kept| kept.as_os_str() == name);
+        let replaced = self.workenv.replace(&self.examined.facts, previous, SystemTime::now(), carries)?;
+        if let Some(place) = &replaced.set_aside {
+            told(Step::SetAside { place });
+        }
+        Ok(())
+    }
+
+    /// Does setup, and returns the session for the program.
+    fn set_up(&mut self, lease: Lease, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
+        // A launcher that is started meanwhile waits, instead of unpacking into the mount.
+        let _peer = InstanceLock::acquire(&self.workenv, self.wanted.patience.preparing)?;
+        self.workenv.forget_preparation()?;
+        self.workenv.describe(&self.examined.facts)?;
+        let halfway = Halfway::begin(&self.workenv)?;
+        let session = self.start(lease, Purpose::Setup)?;
+        let session = match self.carry_out(told) {
+            Ok(()) if session.record().request.serves_both => session,
+            Ok(()) => {
+                let lease = self.end(session)?;
+                self.start(lease, Purpose::Run)?
+            }
+            Err(error) => {
+                match session.end(self.wanted.patience.leaving) {
+                    Ok(Ended::Gone) => halfway.abandon()?,
+                    // Undone by the next start, when nobody uses the mount any more.
+                    Ok(Ended::Busy | Ended::Stays) => {}
+                    Err(error) => tracing::warn!("{error}"),
+                }
+                return Err(error);
+            }
+        };
+        self.workenv.mark_prepared(&self.examined.facts)?;
+        halfway.complete()?;
+        if self.mountpoint.usual {
+            self.workenv.publish(&self.examined.facts)?;
+        }
+        Ok(session)
+    }
+
+    /// Runs the package's setup commands, always where the program will usually be: they write that path into files.
+    fn carry_out(&self, told: &mut dyn FnMut(Step<'_>)) -> Result<(), PrepareError> {
+        let usual = Mountpoint::usual(&self.workenv);
+        let program = self.program(&usual);
+        launch::make_directories(&program)?;
+        let setup = Setup::plan(&program, self.wanted.environment)?;
+        let count = setup.steps().len();
+        setup.run(&program, |step| {
+            told(Step::Setup { position: step.position, count, title: &step.title });
+        })?;
+        if count > 0 {
+            let upper = self.workenv.upper();
+            plain::sync_file_system(&upper).map_err(|source| {
+                slotfs_fs::disk::DiskError::new("sync the file system of", upper, source)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, lease: Lease, purpose: Purpose) -> Result<Session, PrepareError> {
+        let request = self.request(purpose);
+        if request.mountpoint_made {
+            std::fs::create_dir(&request.mountpoint).context("create the directory", &request.mountpoint)?;
+        }
+        // Told before the mount is there: a launcher that starts in between fails once, where in the other order it
+        // would unpack into the mount.
+        if request.published && purpose == Purpose::Run {
+            self.workenv.publish(&self.examined.facts)?;
+        }
+        let started = start::start(&self.start, &self.place, lease, &request, self.wanted.patience);
+        if started.is_err() {
+            if request.published
+                && let Err(error) = self.workenv.withdraw()
+            {
+                tracing::warn!("{error}");
+            }
+            if request.mountpoint_made {
+                let _ = std::fs::remove_dir(&request.mountpoint);
+            }
+        }
+        Ok(started?)
+    }
+
+    fn request(&self, purpose: Purpose) -> ServeRequest {
+        let is_in = |slot: &&SlotPlan| match purpose {
+            Purpose::Setup => slot.in_setup,
+            Purpose::Run => slot.in_run,
+        };
+        let moment = match purpose {
+            Purpose::Setup => Moment::SetupDone,
+            Purpose::Run => Moment::Exit,
+        };
+        let slots: Vec<&SlotPlan> = self.slots.iter().filter(is_in).collect();
+        let run_is_read_only = self.wanted.wishes.access == Some(Access::ReadOnly)
+            && self.slots.iter().all(|slot| !slot.in_run || !slot.writable);
+        // Setup has to write, whatever the program may.
+        let serves_both = self.mountpoint.usual
+            && !run_is_read_only
+            && self.slots.iter().all(|slot| {
+                slot.in_setup == slot.in_run && (slot.writable == slot.rules.writable || !slot.in_run)
+            });
+        let served = slots.into_iter().map(|slot| ServedSlot {
+            position: slot.position,
+            id: slot.id.clone(),
+            writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
+            drop_at_start: slot.drops_writes_at(Moment::Start),
+            drop_at_end: slot.drops_writes_at(moment),
+            keep_in_store: slot.rules.keep_in_store,
+            prefetch: slot.prefetch,
+        });
+        let mountpoint = match purpose {
+            Purpose::Setup => Mountpoint::usual(&self.workenv),
+            Purpose::Run => self.mountpoint.clone(),
+        };
+        let settings = self.wanted.settings;
+        ServeRequest {
+            version: VERSION,
+            cache: settings.cache_directory.value.clone(),
+            workenv: self.workenv.name().as_os_str().into(),
+            package: self.examined.facts.path.clone(),
+            identity: self.examined.identity(),
+            content: self.examined.facts.id.to_string(),
+            mountpoint: mountpoint.path,
+            mountpoint_made: mountpoint.made,
+            // A launcher is told of the tree for setup when setup is done.
+            published: mountpoint.usual,
+            purpose,
+            serves_both,
+            slots: served.collect(),
+            spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
+            read_only: purpose == Purpose::Run && run_is_read_only,
+            mount: MountWishes { allow_other: false, passthrough: true, threads: None },
+            limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The serving process: from a request to a mount, until the mount is gone and tidied up after.
+//!
+//! **Invariant:** nothing is served that the request does not identify; and when this process has ended by itself,
+//! nothing of it is left: no mount, no record, no mountpoint that it made, no write that was to go.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::Signal;
+use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::lock::FileLock;
+use slotfs_fs::driver::{self, DriverError, MountOptions, OpenMode, OtherUsers, UnmountError};
+use slotfs_fs::volume::Volume;
+
+use crate::host::process;
+use crate::host::signals::SignalQueue;
+
+use super::assemble::{AssembleError, assemble};
+use super::drain::{self, Attempt, Event};
+use super::place::Place;
+use super::record::SessionRecord;
+use super::request::{FailureCause, ServeReply, ServeRequest};
+use super::{finish, wire};
+
+/// What ends a server, politely.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Why there is nothing to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another server has this work environment.
+    #[error("`{}` is already being served by another process", workenv.display())]
+    Served {
+        /// The work environment.
+        workenv: PathBuf,
+    },
+    /// Whoever asked for it is gone.
+    #[error("nobody waits for `{}` any more", workenv.display())]
+    Unwanted {
+        /// The work environment.
+        workenv: PathBuf,
+    },
+    /// The request names a work environment that cannot be one.
+    #[error("`{}` cannot be the name of a work environment", workenv.display())]
+    Name {
+        /// What was named.
+        workenv: PathBuf,
+    },
+    /// The package cannot become a volume.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The kernel did not take the volume.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The host refused something that every server needs.
+    #[error("cannot {action}: {source}")]
+    Host {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ServeError {
+    /// Returns the kind of the failure as the caller is told it.
+    #[must_use]
+    pub fn cause(&self) -> FailureCause {
+        match self {
+            Self::Served { .. } | Self::Unwanted { .. } => FailureCause::Busy,
+            Self::Assemble(error) => error.cause(),
+            Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
+            Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
+            Self::Disk(_) => FailureCause::Disk,
+        }
+    }
+}
+
+/// Serves what the caller asks for over standard input, tells it the outcome over standard output, and returns when
+/// the mount is gone. For the hidden subcommand, before anything else of the program has run.
+///
+/// # Errors
+/// There was nothing to serve; the caller has been told.
+pub fn serve_for_caller() -> Result<(), ServeError> {
+    let host = |action| move |source| ServeError::Host { action, source };
+    process::close_inherited_files();
+    // Before any thread starts, and before there is a mount that a signal could leave behind.
+    let signals = SignalQueue::open(&ENDING).map_err(host("queue signals"))?;
+    process::leave_terminal().map_err(host("leave the terminal"))?;
+    let request = match ServeRequest::receive(&mut std::io::stdin().lock()) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Err(ServeError::Host { action: "hear the caller", source: std::io::Error::other(error) });
+        }
+    };
+    serve(&request, signals, process::is_output_read, |reply| {
+        if let Err(error) = wire::send(&mut std::io::stdout().lock(), "caller", &reply) {
+            // It was killed. Its lease went with it, and with the last lease goes the mount.
+            tracing::warn!("{error}");
+        }
+        if let Err(error) = process::close_input_and_output() {
+            tracing::warn!("cannot close the pipes to the caller: {error}");
+        }
+    })
+}
+
+/// Serves `request` if it `is_wanted` still; `tell` hears the outcome once. Returns when the mount is gone.
+fn serve(
+    request: &ServeRequest,
+    signals: SignalQueue,
+    is_wanted: impl FnOnce() -> bool,
+    tell: impl FnOnce(ServeReply),
+) -> Result<(), ServeError> {
+    match begin(request, is_wanted) {
+        Ok(serving) => {
+            tell(ServeReply::Ready { pid: std::process::id().cast_signed() });
+            serving.go_on(request, signals);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            tell(ServeReply::Failed { cause: error.cause(), message: error.to_string(), hints: Vec::new() });
+            Err(error)
+        }
+    }
+}
+
+/// A mount that answers.
+struct Serving {
+    place: Place,
+    lock: FileLock,
+    volume: Arc<Volume>,
+    served: driver::Served,
+}
+
+fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Serving, ServeError> {
+    let workenv = request.workenv().ok_or_else(|| ServeError::Name { workenv: request.workenv.clone() })?;
+    let place = Place::of(workenv);
+    let Some(lock) = place.try_serving_lock()? else {
+        return Err(ServeError::Served { workenv: request.workenv.clone() });
+    };
+    // Asked with the lock in hand. A caller that was killed earlier has been followed by another one, perhaps, who is
+    // clearing up at this moment; from now on such a one finds the lock taken and waits.
+    if !is_wanted() {
+        return Err(ServeError::Unwanted { workenv: request.workenv.clone() });
+    }
+    if let Err(error) = process::raise_open_file_limit() {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+    let volume = Arc::new(assemble(request)?);
+    let pid = std::process::id().cast_signed();
+    SessionRecord { pid, started: super::seconds_now(), request: request.clone() }.publish(&place)?;
+    match driver::serve(Arc::clone(&volume), &request.mountpoint, &mount_options(request)) {
+        Ok(served) => Ok(Serving { place, lock, volume, served }),
+        Err(error) => {
+            if let Err(error) = SessionRecord::remove(&place) {
+                tracing::warn!("{error}");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn mount_options(request: &ServeRequest) -> MountOptions {
+    let mut options = MountOptions::new(request.package.as_os_str());
+    options.read_only = request.read_only || request.spill.is_none();
+    options.others = if request.mount.allow_other { OtherUsers::Required } else { OtherUsers::WherePossible };
+    options.open = if request.mount.passthrough { OpenMode::Automatic } else { OpenMode::Requests };
+    options.threads = request.mount.threads;
+    options
+}
+
+impl Serving {
+    fn go_on(self, request: &ServeRequest, signals: SignalQueue) {
+        let (sender, events) = mpsc::channel();
+        report_signals(signals, sender.clone());
+        let served = report_end(self.served, sender.clone());
+        let leaving = drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
+        // The kernel has let go; the threads that answered it end by themselves.
+        if let Some(served) = served
+            && served.join().is_err()
+        {
+            tracing::error!("the thread that waits for the end of the mount panicked");
+        }
+        drop(self.volume);
+        if let Err(error) = finish::finish(request, &self.place) {
+            tracing::error!("{error}");
+        }
+        // Whoever waits for either lock finds everything done.
+        drop(leaving);
+        drop(self.lock);
+    }
+}
+
+fn unmount(mountpoint: &Path) -> Attempt {
+    match driver::unmount(mountpoint, false) {
+        Ok(()) | Err(UnmountError::NotMounted { .. }) => Attempt::Done,
+        Err(UnmountError::Busy { .. }) => Attempt::Busy,
+        Err(error) => {
+            tracing::warn!("{error}");
+            Attempt::Busy
+        }
+    }
+}
+
+/// Reports when the mount is gone, whoever took it away. Without a thread to wait for that, the mount is let go at
+/// once: nobody could tell when to stop.
+fn report_end(served: driver::Served, sender: Sender<Event>) -> Option<JoinHandle<()>> {
+    let report = move || {
+        if let Err(error) = served.join() {
+            tracing::error!("{error}");
+        }
+        let _ = sender.send(Event::MountGone);
+    };
+    super::thread("end", report).inspect_err(|error| tracing::error!("cannot wait for the end: {error}")).ok()
+}
+
+fn report_signals(signals: SignalQueue, sender: Sender<Event>) {
+    let report = move || {
+        while let Ok(arrival) = signals.wait() {
+            if sender.send(Event::Signal(arrival.signal)).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = super::thread("signals", report) {
+        tracing::error!("cannot watch for signals: {error}");
+    }
+}

@@ -1,0 +1,75 @@
+"""Measures what slotfs promises about speed and memory, beside everything else that can do the job.
+
+Run by `scripts/bench` with the Python in which FlavorPack is installed.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import memory
+import opening
+import reading
+import report
+import start
+from inputs import Inputs
+from record import record
+
+NAMES = ("start", "import", "find", "memory", "index")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"what to measure, of: {' '.join(NAMES)} (default: all)"
+    )
+    parser.add_argument("--repetitions", type=int, default=5, help="runs per contender (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every single value there")
+    parser.add_argument(
+        "--record", action="store_true", help="write the result into README.md and docs/measurements.md"
+    )
+    parser.add_argument("--target", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, required=True, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if arguments.record and arguments.names:
+        parser.error("--record writes the whole table, so it measures everything: give no names")
+    if os.geteuid() != 0:
+        sys.exit("bench: dropping the page cache and mounting images needs root")
+
+    slotfs = arguments.target / "release" / "slotfs"
+    inputs = Inputs(arguments.target / "bench")
+    measurements = {
+        "start": lambda: start.rows(inputs, slotfs, arguments.repetitions),
+        "import": lambda: reading.import_rows(inputs, slotfs, arguments.repetitions),
+        "find": lambda: reading.find_rows(inputs, slotfs, arguments.repetitions),
+        "memory": lambda: memory.rows(inputs, slotfs, arguments.repetitions),
+        "index": lambda: opening.rows(arguments.root, arguments.repetitions),
+    }
+    rows, failed = [], False
+    for name in arguments.names or NAMES:
+        print(f"measuring {name}", file=sys.stderr)
+        try:
+            rows += measurements[name]()
+        except (OSError, RuntimeError) as error:
+            print(f"bench: {name}: {error}", file=sys.stderr)
+            failed = True
+    print(report.markdown(rows, arguments.repetitions, arguments.root, inputs.home))
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps(report.as_json(rows, arguments.repetitions, arguments.root, inputs.home), indent=1) + "\n"
+        )
+    if arguments.record and not failed:
+        record(rows, arguments.repetitions, arguments.root, inputs.home)
+    missed = [row.title for row in rows if row.met is False]
+    if missed:
+        print("goals not met: " + "; ".join(missed), file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+//! What every command prints, and with which exit code: the real binary in a private home, compared with snapshots.
+//!
+//! After an intended change: `INSTA_UPDATE=always cargo test -p slotfs-tests --test cli`, then read the difference.
+#![cfg(unix)]
+
+mod cli {
+    mod general;
+    mod inspect;
+    mod list;
+    mod packages;
+    mod shown;
+    mod verify;
+}
