@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use slotfs_tests::command::{Home, Running, missing_fuse, setup_script, shell_package, wait_for};
+use slotfs_tests::command::{Home, Running, is_ours, missing_fuse, setup_script, shell_package, wait_for};
 
 /// Moments that are spread over a start, a run and an end of some 20 ms, more densely at the beginning.
 fn moments() -> impl Iterator<Item = Duration> {
@@ -23,9 +23,12 @@ fn kill_at(home: &Home, run: &Running, victim: Victim, moment: Duration) {
     std::thread::sleep(moment);
     // Whoever has ended already, or not begun yet, cannot be killed at this moment.
     let servers = || {
-        for server in home.servers() {
+        let servers = home.servers();
+        for &server in &servers {
             let _ = kill(Pid::from_raw(server), Signal::SIGKILL);
         }
+        // A signal that was sent has not ended a process yet; until it has, the mount can still be joined.
+        wait_for("the end of the server", || servers.iter().all(|&server| !is_ours(server)));
     };
     match victim {
         Victim::Caller => run.signal(Signal::SIGKILL),
