@@ -122,7 +122,7 @@ fn slots_for_development_and_other_platforms_stay_away() {
     let package = shell_package("app", "cd {workenv}; ls; cd /")
         .slot(file("always"))
         .slot(file("debug").lifecycle("dev", 8))
-        .slot(file(format!("here-{here}")).lifecycle("platform", 10))
+        .slot(file(&format!("here-{here}")).lifecycle("platform", 10))
         .slot(file("there-darwin_arm64").lifecycle("platform", 10));
     let package = home.package("app.psp", package);
     let path = package.to_str().unwrap();
