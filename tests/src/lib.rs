@@ -14,4 +14,6 @@ pub mod operations;
 pub mod package;
 pub mod subject;
 #[cfg(unix)]
+pub mod tree;
+#[cfg(unix)]
 pub mod volume_subject;

@@ -11,6 +11,7 @@ pub mod kind;
 pub mod lock;
 pub mod mapped;
 pub mod range;
+pub mod tree;
 #[cfg(unix)]
 pub mod unix;
 

@@ -3,6 +3,7 @@
 //! **Invariant:** a layer never changes what it has once answered, except that a layer that is still being
 //! indexed may replace an entry by a later one of the same name; see [`Layer::is_settled`].
 
+pub mod directory;
 pub mod memory;
 pub mod slot;
 pub mod stack;

@@ -14,7 +14,7 @@
 //! **Invariant:** after a crash a count may be too high by one, which wastes space, but never too low, which
 //! would lose a file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,6 +164,28 @@ impl Upper {
         let mut index = self.index();
         index.files.insert(number, inode);
         index.numbers.insert(inode, number);
+        Ok(())
+    }
+
+    /// Returns every node of the layers that the index knows something about.
+    #[must_use]
+    pub fn indexed_numbers(&self) -> Vec<u64> {
+        let index = self.index();
+        let numbers: BTreeSet<u64> = index.files.keys().chain(index.left.keys()).copied().collect();
+        numbers.into_iter().collect()
+    }
+
+    /// Forgets all about the layers' node `number`: it shows again under all its names.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn forget_indexed(&self, number: u64) -> Result<(), DiskError> {
+        if self.indexed_file(number).is_some() {
+            self.drop_indexed(number)?;
+        }
+        if self.index().left.remove(&number).is_some() {
+            self.index_directory.unlink(&left_name(number))?;
+        }
         Ok(())
     }
 

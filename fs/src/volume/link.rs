@@ -1,8 +1,8 @@
-//! `link(2)`.
+//! Further names for files: `link(2)`.
 
 use std::sync::Arc;
 
-use super::look::{UPPER_ONLY, check_name};
+use super::look::{check_name, needs_look};
 use super::{Entry, FsError, NodeId, Volume, lock};
 use crate::node::Kind;
 
@@ -31,7 +31,7 @@ impl Volume {
             let Some(_names) = self.names_if_unchanged(&[&view]) else { continue };
             let directory = self.upper_directory(parent)?;
             let spot = self.upper_spot(&node)?;
-            if node.inode & UPPER_ONLY == 0 {
+            if needs_look(&node) {
                 self.mark_impure(parent, &directory)?;
             }
             if directory.stat(name)?.is_some() {

@@ -35,8 +35,14 @@ pub(super) fn upper_inode(inode: u64) -> u64 {
     UPPER_ONLY | inode
 }
 
+/// Tells whether a directory that holds `node` must look at its entries to list them right: the number is one
+/// of the layers, or the device may be kept aside.
+pub(super) fn needs_look(node: &Node) -> bool {
+    node.inode & UPPER_ONLY == 0 || matches!(node.kind, Kind::CharacterDevice | Kind::BlockDevice)
+}
+
 /// Marks inode numbers that no layer gives.
-pub(super) const UPPER_ONLY: u64 = 1 << 63;
+const UPPER_ONLY: u64 = 1 << 63;
 
 impl Held<'_> {
     /// Leaves the reference to the caller, who gives it back by `forget`.

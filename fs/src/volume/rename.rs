@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use super::look::{DirectoryView, Held, UPPER_ONLY, check_name};
+use super::look::{DirectoryView, Held, check_name, needs_look};
 use super::remove::Fate;
 use super::table::{LowerPath, Node};
 use super::{FsError, NodeId, RenameMode, Volume, lock};
@@ -226,8 +226,12 @@ impl Move<'_> {
 
     fn rename_on_disk(&self, from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), FsError> {
         let (name, new_name) = (self.from.name, self.to.name);
+        if self.from.below {
+            self.volume.expect_whiteout(self.from.parent.node.id, from)?;
+        }
         let over_whiteout = matches!(self.upper.examine(to, new_name, false)?, Found::Whiteout);
         if over_whiteout && self.moved.kind == Kind::Directory {
+            self.upper.expect_whiteouts(from)?;
             from.exchange(name, to, new_name)?;
             if !self.from.below {
                 from.unlink(name)?;
@@ -282,7 +286,7 @@ impl Move<'_> {
     }
 
     fn mark_numbers(&self, node: &Node, end: &End<'_>, directory: &Arc<Directory>) -> Result<(), FsError> {
-        if node.inode & UPPER_ONLY == 0 {
+        if needs_look(node) {
             self.volume.mark_impure(end.parent.node.id, directory)?;
         }
         Ok(())

@@ -1,0 +1,228 @@
+//! A directory of the host as a layer. It may change under the volume, so nothing about it lasts.
+//!
+//! Nodes are numbered by their inode number where that fits, so that numbers are the same at the next mount.
+//! What is remembered is one name per node that was met; content and attributes are asked for each time.
+//!
+//! **Invariant:** nothing outside the directory is read, whatever links it holds.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{ExtendedAttributes, Layer, LayerError, LayerNode, Visit};
+use crate::disk::DiskError;
+use crate::disk::range::FileRange;
+use crate::disk::tree::{HostIdentity, HostTree};
+use crate::node::Attributes;
+
+const ROOT: LayerNode = LayerNode(0);
+/// How many files are kept open for reading.
+const KEPT_OPEN: usize = 32;
+
+/// A directory of the host.
+#[derive(Debug)]
+pub struct DirectoryLayer {
+    path: PathBuf,
+    tree: HostTree,
+    disk: u64,
+    known: Mutex<Known>,
+    open: Mutex<VecDeque<(LayerNode, Arc<File>)>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    nodes: HashMap<LayerNode, Place>,
+}
+
+/// Where a node was last met.
+#[derive(Debug)]
+struct Place {
+    parent: LayerNode,
+    name: Box<[u8]>,
+    identity: HostIdentity,
+}
+
+impl DirectoryLayer {
+    /// Opens the directory at `path`.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let tree = HostTree::open(path)?;
+        let disk = tree.look(&[])?.map_or(0, |root| root.identity.disk);
+        let open = Mutex::new(VecDeque::new());
+        Ok(Self { path: path.to_path_buf(), tree, disk, known: Mutex::default(), open })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `action` on the names that lead to `node`, and to `name` in it if that is given.
+    fn at<T>(
+        &self,
+        node: LayerNode,
+        name: Option<&[u8]>,
+        action: impl FnOnce(&[&[u8]]) -> Result<T, DiskError>,
+    ) -> Result<T, LayerError> {
+        let mut names = Vec::new();
+        {
+            let known = self.known();
+            let mut at = node;
+            while at != ROOT {
+                let place = known.nodes.get(&at).ok_or_else(|| self.unknown(node))?;
+                names.push(place.name.clone());
+                at = place.parent;
+            }
+        }
+        let path: Vec<&[u8]> = names.iter().rev().map(|name| &**name).chain(name).collect();
+        Ok(action(&path)?)
+    }
+
+    fn unknown(&self, node: LayerNode) -> LayerError {
+        LayerError::Corrupt {
+            slot: self.path.display().to_string(),
+            path: format!("#{}", node.0),
+            reason: "there is no such node".into(),
+        }
+    }
+
+    fn number(&self, parent: LayerNode, name: &[u8], identity: HostIdentity) -> LayerNode {
+        let other_disk = identity.disk.wrapping_sub(self.disk).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let wide = identity.inode ^ other_disk;
+        let folded = u32::try_from(wide).unwrap_or(((wide >> 32) ^ wide) as u32);
+        let mut known = self.known();
+        let mut number = LayerNode(folded.max(1));
+        while known.nodes.get(&number).is_some_and(|place| place.identity != identity) {
+            number = LayerNode(number.0.checked_add(1).unwrap_or(1));
+        }
+        let place =
+            known.nodes.entry(number).or_insert_with(|| Place { parent, name: name.into(), identity });
+        if (place.parent, &*place.name) != (parent, name) {
+            (place.parent, place.name) = (parent, name.into());
+        }
+        number
+    }
+
+    fn file(&self, node: LayerNode) -> Result<Arc<File>, LayerError> {
+        let open = |files: &VecDeque<(LayerNode, Arc<File>)>| {
+            files.iter().find(|(kept, _)| *kept == node).map(|(_, file)| Arc::clone(file))
+        };
+        let files = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open(&files()) {
+            return Ok(file);
+        }
+        let file = Arc::new(self.at(node, None, |path| self.tree.open_file(path))?);
+        let mut files = files();
+        if files.len() >= KEPT_OPEN {
+            files.pop_front();
+        }
+        files.push_back((node, Arc::clone(&file)));
+        Ok(file)
+    }
+}
+
+impl Layer for DirectoryLayer {
+    fn root(&self) -> LayerNode {
+        ROOT
+    }
+
+    fn lookup(&self, directory: LayerNode, name: &[u8]) -> Result<Option<LayerNode>, LayerError> {
+        let found = self.at(directory, Some(name), |path| self.tree.look(path))?;
+        Ok(found.map(|found| self.number(directory, name, found.identity)))
+    }
+
+    fn attributes(&self, node: LayerNode) -> Result<Attributes, LayerError> {
+        let found = self.at(node, None, |path| {
+            self.tree
+                .look(path)?
+                .ok_or_else(|| DiskError::new("stat", &self.path, std::io::ErrorKind::NotFound))
+        })?;
+        Ok(found.attributes)
+    }
+
+    fn read_directory(
+        &self,
+        directory: LayerNode,
+        after: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LayerError> {
+        let mut names = self.at(directory, None, |path| self.tree.list(path))?;
+        names.retain(|entry| after.is_none_or(|after| *entry.name > *after));
+        names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for entry in names {
+            let node = self.number(directory, &entry.name, entry.identity);
+            if let ControlFlow::Break(()) = visit(&entry.name, node, entry.kind) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_link(&self, node: LayerNode) -> Result<Vec<u8>, LayerError> {
+        self.at(node, None, |path| self.tree.read_link(path))
+    }
+
+    fn extended_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
+        self.at(node, None, |path| self.tree.extended_attributes(path))
+    }
+
+    fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError> {
+        let file = self.file(node)?;
+        let failed = |error| DiskError::new("read", &self.path, error);
+        // The range ends where any file does.
+        let Some(all) = FileRange::new(file, 0, i64::MAX.cast_unsigned()) else { return Ok(0) };
+        let mut done = 0;
+        while done < buffer.len() {
+            match all.read_at(offset + done as u64, &mut buffer[done..]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error).into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
+        self.file(node).map(Some)
+    }
+
+    fn is_settled(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_the_directory_as_it_is_now() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("d")).unwrap();
+        std::fs::write(folder.path().join("d/one"), "first").unwrap();
+        let layer = DirectoryLayer::open(folder.path()).unwrap();
+        let d = layer.lookup(ROOT, b"d").unwrap().unwrap();
+        let one = layer.lookup(d, b"one").unwrap().unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(layer.read(one, 2, &mut buffer).unwrap(), 3);
+        assert_eq!(&buffer[..3], b"rst");
+        std::fs::write(folder.path().join("d/two"), "second").unwrap();
+        let mut names = Vec::new();
+        let mut visit = |name: &[u8], node: LayerNode, _| {
+            names.push((name.to_vec(), node));
+            ControlFlow::Continue(())
+        };
+        layer.read_directory(d, None, &mut visit).unwrap();
+        assert_eq!((names.len(), &names[0]), (2, &(b"one".to_vec(), one)));
+        std::fs::rename(folder.path().join("d/one"), folder.path().join("d/three")).unwrap();
+        assert_eq!(layer.lookup(d, b"one").unwrap(), None);
+        let three = layer.lookup(d, b"three").unwrap();
+        assert!(three == Some(one) || cfg!(windows), "the number follows the file");
+        assert_eq!(layer.attributes(three.unwrap()).unwrap().size, 5);
+    }
+}
