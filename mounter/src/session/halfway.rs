@@ -144,6 +144,7 @@ fn remove_tree(path: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::super::place::tests::place;
     use super::*;

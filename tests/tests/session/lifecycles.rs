@@ -4,8 +4,11 @@ use serde_json::json;
 use slotfs_tests::command::{Home, missing_fuse, setup_script, shell_package};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 
-/// Each name of both vocabularies, with what follows: seen by setup, seen by the program, writes kept by the next run.
-const TABLE: [(&str, u8, bool, bool, bool); 25] = [
+/// Name, code, seen by setup, seen by the program, writes seen by the next run.
+type Row = (&'static str, u8, bool, bool, bool);
+
+/// Each name of both vocabularies, with what follows.
+const TABLE: [Row; 25] = [
     ("persistent", 2, true, true, true),
     ("volatile", 2, true, true, false),
     ("temporary", 5, true, true, false),
@@ -37,8 +40,8 @@ const TABLE: [(&str, u8, bool, bool, bool); 25] = [
 fn package(script: &str) -> PackageBuilder {
     let mut package = shell_package("app", script);
     for (row, (name, code, ..)) in TABLE.iter().enumerate() {
-        let tree = Tree::new().directory(&format!("s{row}"), 0o755).file(
-            &format!("s{row}/file"),
+        let tree = Tree::new().directory(format!("s{row}"), 0o755).file(
+            format!("s{row}/file"),
             0o644,
             b"original\n",
         );
@@ -67,7 +70,7 @@ fn each_name_has_its_effect() {
         files.sort();
         files
     };
-    let expected = |text: &dyn Fn(&(&str, u8, bool, bool, bool)) -> &'static str| {
+    let expected = |text: &dyn Fn(&Row) -> &'static str| {
         let rows = TABLE.iter().enumerate().filter(|(_, row)| row.3);
         let mut files: Vec<String> =
             rows.map(|(number, row)| format!("s{number}/file {}", text(row))).collect();
@@ -91,7 +94,7 @@ fn writes_that_go_at_exit_go_after_a_crash_too() {
     }
     let home = Home::new();
     let tree =
-        |name: &str| Tree::new().directory(name, 0o755).file(&format!("{name}/file"), 0o644, b"original\n");
+        |name: &str| Tree::new().directory(name, 0o755).file(format!("{name}/file"), 0o644, b"original\n");
     let package = shell_package("app", "cat {workenv}/gone/file {workenv}/kept/file; $0")
         .slot(SlotSpec::tree("gone", "tar", tree("gone")).lifecycle("temporary", 5))
         .slot(SlotSpec::tree("kept", "tar", tree("kept")).lifecycle("persistent", 2));
@@ -135,7 +138,7 @@ fn access_is_decided_slot_by_slot() {
         return;
     }
     let home = Home::new();
-    let tree = |name: &str| Tree::new().directory(name, 0o755).file(&format!("{name}/file"), 0o644, b"x");
+    let tree = |name: &str| Tree::new().directory(name, 0o755).file(format!("{name}/file"), 0o644, b"x");
     let package =
         shell_package("app", "for d in one two; do echo y > {workenv}/$d/file && echo $d; done; true")
             .slot(SlotSpec::tree("one", "tar", tree("one")))

@@ -67,9 +67,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let limit = Duration::from_secs(arguments.wait);
     let bars = Bars::new(context.output);
     let mut teller = session::teller(context);
-    let mut told = |step: Step<'_>| match step {
-        Step::Starting => bars.clear(),
-        other => teller(other),
+    let mut told = |step: Step<'_>| {
+        if step == Step::Starting {
+            bars.clear();
+        }
+        teller(step);
     };
     let ran = run::run(&examined, &wanted, &arguments.arguments, limit, &mut told, &bars)?;
     match ran.ended {
