@@ -56,7 +56,9 @@ fn main() {
             measure(title, mounted.root());
         }
     }
-    for (title, mode) in [("upper, cached", OpenMode::Requests), ("upper, passthrough", OpenMode::Passthrough)] {
+    for (title, mode) in
+        [("upper, cached", OpenMode::Requests), ("upper, passthrough", OpenMode::Passthrough)]
+    {
         let Some(writable) = Writable::new(MemoryLayer::builder(), mode) else { return };
         fill(writable.root());
         measure(title, writable.root());
