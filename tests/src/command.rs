@@ -244,6 +244,26 @@ impl Done {
         Self::from(child.wait_with_output().unwrap())
     }
 
+    /// Runs `command` to its end, which has to come within `limit`.
+    ///
+    /// # Panics
+    /// It does not end; it is killed then.
+    #[track_caller]
+    pub fn within(limit: Duration, command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(limit) else {
+            // Not waited for yet, so the number is still its own.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = receiver.recv_timeout(PATIENCE);
+            panic!("not ended after {} s: {command:?}", limit.as_secs());
+        };
+        waiting.join().unwrap().unwrap();
+        Self::from(output.unwrap())
+    }
+
     /// Returns the run if it succeeded.
     #[track_caller]
     pub fn success(self) -> Self {

@@ -2,7 +2,9 @@
 //!
 //! Needs root, to mount a small disk; without it the tests say so and pass.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "the others are not expected")]
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Generated operations on a volume, with remounts in between, compared with the oracle after each.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Many threads on one volume, and layers that make their callers wait: nobody waits who need not.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -101,9 +101,9 @@ impl SlotError {
     /// Wraps the error so that it can pass through [`io::Read`].
     #[must_use]
     pub fn into_read(self) -> io::Error {
-        match self {
-            Self::Read { source } => source,
-            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        if let Self::Read { source } = self {
+            return source;
         }
+        io::Error::new(io::ErrorKind::InvalidData, self)
     }
 }

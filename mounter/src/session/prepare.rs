@@ -42,6 +42,8 @@ pub struct Wanted<'a> {
     pub mountpoint: Option<&'a Path>,
     /// Whether the mount is to stay when nobody holds a lease.
     pub keep: bool,
+    /// Whether all slots are to be indexed before this is done.
+    pub settled: bool,
     /// How long to wait for others.
     pub patience: Patience,
 }
@@ -404,6 +406,7 @@ impl Preparation<'_> {
         let served = slots.into_iter().map(|slot| ServedSlot {
             position: slot.position,
             id: slot.id.clone(),
+            digest: self.examined.digest(slot.position).map(|digest| digest.to_string()),
             writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
             drop_at_start: slot.drops_writes_at(Moment::Start),
             drop_at_end: slot.drops_writes_at(moment),
@@ -431,6 +434,7 @@ impl Preparation<'_> {
             slots: served.collect(),
             spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
             read_only: purpose == Purpose::Run && run_is_read_only,
+            settled: self.wanted.settled,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
             limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use slotfs_fs::disk::DiskError;
@@ -17,7 +18,7 @@ use slotfs_fs::volume::Volume;
 use crate::host::process;
 use crate::host::signals::SignalQueue;
 
-use super::assemble::{AssembleError, assemble};
+use super::assemble::{AssembleError, Layers};
 use super::drain::{self, Attempt, Event};
 use super::place::Place;
 use super::record::SessionRecord;
@@ -26,6 +27,9 @@ use super::{finish, wire};
 
 /// What ends a server, politely.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// How long a server that is not needed any more goes on indexing, so that the next start need not begin again.
+const INDEXING: Duration = Duration::from_secs(3);
 
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +140,7 @@ fn serve(
 struct Serving {
     place: Place,
     lock: FileLock,
+    layers: Layers,
     volume: Arc<Volume>,
     served: driver::Served,
 }
@@ -154,11 +159,15 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
     if let Err(error) = process::raise_open_file_limit() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
-    let volume = Arc::new(assemble(request)?);
+    let layers = Layers::open(request, place.workenv())?;
+    if request.settled {
+        layers.settle()?;
+    }
+    let volume = Arc::new(layers.join(request)?);
     let pid = std::process::id().cast_signed();
     SessionRecord { pid, started: super::seconds_now(), request: request.clone() }.publish(&place)?;
     match driver::serve(Arc::clone(&volume), &request.mountpoint, &mount_options(request)) {
-        Ok(served) => Ok(Serving { place, lock, volume, served }),
+        Ok(served) => Ok(Serving { place, lock, layers, volume, served }),
         Err(error) => {
             if let Err(error) = SessionRecord::remove(&place) {
                 tracing::warn!("{error}");
@@ -190,9 +199,13 @@ impl Serving {
             tracing::error!("the thread that waits for the end of the mount panicked");
         }
         drop(self.volume);
+        if let Err(error) = self.layers.drop_writes_at_end(request) {
+            tracing::error!("{error}");
+        }
         if let Err(error) = finish::finish(request, &self.place) {
             tracing::error!("{error}");
         }
+        self.layers.settle_for(INDEXING);
         // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);

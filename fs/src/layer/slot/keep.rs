@@ -45,9 +45,9 @@ impl Inner {
     /// Tells the keeper, once, that a file was read that the store does not have.
     pub(super) fn touch(&self, node: u32, content: &FileContent) {
         let Some(keeper) = &self.options.keeper else { return };
-        let worth = !content.stored && !(self.is_direct && content.place.is_decoded());
+        let is_at_hand = content.stored || (self.is_direct && content.place.is_decoded());
         keeper.note_activity();
-        if worth && content.size <= keeper.options().largest_file && self.kept().touched.insert(node) {
+        if !is_at_hand && content.size <= keeper.options().largest_file && self.kept().touched.insert(node) {
             let order = match &content.place {
                 Place::Run(decoded) => *decoded,
                 Place::Extents(extents) => extents.first().map_or(0, |extent| extent.decoded),
@@ -129,7 +129,7 @@ impl Inner {
             View::Ready(index) if content.stored => self.restore(index),
             // The pass is at it.
             View::Growing(_) if content.stored => return false,
-            _ => self.stage(view, node),
+            View::Ready(_) | View::Growing(_) => self.stage(view, node),
         };
         if let Err(error) = &result {
             tracing::warn!(slot = %self.slot, "contents are decoded for each read: {error}");

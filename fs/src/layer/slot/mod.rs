@@ -123,11 +123,10 @@ impl SlotLayer {
             View::Growing(growing) => Ok(growing.tree.notices()),
         })?;
         let options = &self.0.options;
-        notices.retain(|notice| match notice.what {
-            NoticeKind::SetId => !options.set_id,
-            NoticeKind::Device => !options.devices,
-            _ => true,
-        });
+        let is_shown = |what| {
+            (what == NoticeKind::SetId && options.set_id) || (what == NoticeKind::Device && options.devices)
+        };
+        notices.retain(|notice| !is_shown(notice.what));
         Ok(notices)
     }
 
@@ -193,10 +192,9 @@ impl Inner {
 
     /// Names slot and path, and leaves a line in the log.
     fn fail(&self, error: SlotError, node: u32) -> LayerError {
-        let error = match error {
-            SlotError::Disk(error) => return LayerError::Disk(error),
-            other => other,
-        };
+        if let SlotError::Disk(error) = error {
+            return LayerError::Disk(error);
+        }
         let path = match self.state.view() {
             View::Ready(index) => tables::path(&*index, node),
             View::Growing(growing) => {

@@ -102,7 +102,7 @@ impl Inner {
         }
         let must_store = match content.place {
             Place::Zip(ZipContent { method, size, .. }) => method != 0 && size > LARGE_ENTRY,
-            _ => content.stored,
+            Place::Inline(_) | Place::Run(_) | Place::Extents(_) => content.stored,
         };
         if !must_store || !self.store_now(view, node, content) {
             return Ok(None);

@@ -32,6 +32,9 @@ pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
 pub use self::write::{IndexWriter, sweep};
 
+/// Called for one directory entry: name, node number, kind.
+pub type Visit<'a> = dyn FnMut(&[u8], u32, Kind) -> ControlFlow<()> + 'a;
+
 /// The folder of indexes below the shared one.
 pub const FOLDER: &str = "indexes-v1";
 /// A window is zstd-compressed; the largest is this.
@@ -201,7 +204,7 @@ impl Index {
             let entry = self.entry(middle)?;
             let order = match entry.prefix.cmp(&prefix) {
                 Ordering::Equal => self.name(&entry)?.cmp(name),
-                other => other,
+                decided @ (Ordering::Less | Ordering::Greater) => decided,
             };
             if order == Ordering::Less || (after && order == Ordering::Equal) {
                 low = middle + 1;
@@ -234,7 +237,7 @@ impl Index {
         &self,
         directory: u32,
         after: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], u32, Kind) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), IndexError> {
         let (first, end) = self.range(directory)?;
         let start = after.map_or(Ok(first), |name| self.search(first, end, name, true))?;

@@ -68,10 +68,11 @@ impl Nodes {
     }
 
     fn try_place(&mut self, entry: &Entry, limits: &Limits) -> Result<Placed, Refusal> {
-        match entry.body {
-            Body::Unreadable => return Err(NoticeKind::Unreadable.into()),
-            Body::Unknown => return Err(NoticeKind::UnknownKind.into()),
-            _ => {}
+        if entry.body == Body::Unreadable {
+            return Err(NoticeKind::Unreadable.into());
+        }
+        if entry.body == Body::Unknown {
+            return Err(NoticeKind::UnknownKind.into());
         }
         let mut names = split(&entry.path)?;
         if entry.path.starts_with(b"/") {
@@ -79,21 +80,20 @@ impl Nodes {
         }
         let Some(name) = names.pop() else {
             // The root itself: `.` or `./`.
-            return match entry.body {
-                Body::Directory => Ok(self.describe(0, entry)?),
-                _ => Err(NoticeKind::DirectoryInTheWay.into()),
-            };
+            if entry.body != Body::Directory {
+                return Err(NoticeKind::DirectoryInTheWay.into());
+            }
+            return Ok(self.describe(0, entry)?);
         };
         let parent = self.walk(names, Some(entry.modified), limits)?;
         self.report(entry);
-        match &entry.body {
-            Body::HardLink(target) => self.hard_link(parent, &name, target, entry, limits),
-            Body::Directory => match self.child(parent, &name) {
-                Some(node) if self.get(node).kind() == Some(Kind::Directory) => {
-                    Ok(self.describe(node, entry)?)
-                }
-                _ => self.put(parent, &name, entry),
-            },
+        if let Body::HardLink(target) = &entry.body {
+            return self.hard_link(parent, &name, target, entry, limits);
+        }
+        match self.child(parent, &name) {
+            Some(node) if entry.body == Body::Directory && self.get(node).kind() == Some(Kind::Directory) => {
+                Ok(self.describe(node, entry)?)
+            }
             _ => self.put(parent, &name, entry),
         }
     }

@@ -55,6 +55,9 @@ pub enum Place {
     Zip(ZipContent),
 }
 
+/// Extended attributes.
+pub type NamesAndValues = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Access to tables as bytes.
 pub trait Tables {
     /// Returns bytes `[offset, offset + length)` of a table.
@@ -202,10 +205,7 @@ pub fn target(tables: &(impl Tables + ?Sized), node: u32) -> Result<Vec<u8>, Ind
 ///
 /// # Errors
 /// The tables are damaged.
-pub fn extended_attributes(
-    tables: &(impl Tables + ?Sized),
-    node: u32,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+pub fn extended_attributes(tables: &(impl Tables + ?Sized), node: u32) -> Result<NamesAndValues, IndexError> {
     let record = record(tables, node)?;
     let Some(start) = record.attributes.get().checked_sub(1) else { return Ok(Vec::new()) };
     let mut at = u64::from(start);

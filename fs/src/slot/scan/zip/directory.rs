@@ -49,11 +49,13 @@ fn damaged(at: u64, entry: &str, reason: &'static str) -> SlotError {
 
 fn read(stored: &FileRange, at: u64, length: usize) -> Result<Vec<u8>, SlotError> {
     let mut bytes = vec![0; length];
-    stored.read_exact_at(at, &mut bytes).map_err(|source| match source.kind() {
-        std::io::ErrorKind::UnexpectedEof => damaged(at, "", "it ends too early"),
-        _ => SlotError::Read { source },
-    })?;
-    Ok(bytes)
+    match stored.read_exact_at(at, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(damaged(at, "", "it ends too early"))
+        }
+        Err(source) => Err(SlotError::Read { source }),
+    }
 }
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
