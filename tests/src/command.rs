@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::package::PackageBuilder;
+
 /// How long a test waits for something that takes milliseconds, on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -140,6 +142,15 @@ impl Home {
     #[must_use]
     pub fn session(&self, name: &str) -> PathBuf {
         self.cache().join(format!(".{name}.pspf/slotfs"))
+    }
+
+    /// Writes a package into the home and returns where it is.
+    pub fn package(&self, file: &str, package: PackageBuilder) -> PathBuf {
+        let path = self.root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&path);
+        package.write(&path);
+        path
     }
 
     /// Prepares a program in this home's environment, which holds nothing of the tester's own.
@@ -371,4 +382,19 @@ fn unescape(field: &[u8]) -> PathBuf {
         }
     }
     PathBuf::from(OsStr::from_bytes(&bytes))
+}
+
+/// Starts a package whose program is this shell script. It may hold no single quote; `{workenv}` is replaced in it, and
+/// further arguments are its `$0`, `$1`, ….
+#[must_use]
+pub fn shell_package(name: &str, script: &str) -> PackageBuilder {
+    assert!(!script.contains('\''), "the command line would end there");
+    PackageBuilder::new(name, "1.0").command(&format!("/bin/sh -c '{script}'"))
+}
+
+/// Returns a setup command that runs this shell script, which may hold no single quote.
+#[must_use]
+pub fn setup_script(script: &str) -> serde_json::Value {
+    assert!(!script.contains('\''), "the command line would end there");
+    serde_json::json!({ "type": "execute", "command": format!("/bin/sh -c '{script}'") })
 }

@@ -1,6 +1,8 @@
 //! Test harness.
 
 #[cfg(unix)]
+pub mod archive;
+#[cfg(unix)]
 pub mod command;
 pub mod fixtures;
 pub mod model;

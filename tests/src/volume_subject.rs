@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slotfs_fs::layer::memory::MemoryLayer;
 use slotfs_fs::node::{Kind, Timestamp};
-use slotfs_fs::overlay::Upper;
+use slotfs_fs::overlay::{Upper, WhiteoutForm};
 use slotfs_fs::volume::{
     Access, Caller, Entry, FsError, HandleId, Lookup, NodeId, PlacedLayer, SetAttributes, SetTime, Volume,
     VolumeOptions, XattrMode,
@@ -28,6 +28,7 @@ pub struct VolumeSubject {
     volume: Option<Volume>,
     folder: PathBuf,
     layers: Vec<PlacedLayer>,
+    form: WhiteoutForm,
     held: [Option<(NodeId, HandleId, bool)>; PLACES],
     /// References to give back.
     referenced: Vec<NodeId>,
@@ -126,14 +127,16 @@ fn named(error: &FsError) -> ModelError {
 impl VolumeSubject {
     /// Starts in an empty `folder`.
     #[must_use]
-    pub fn new(folder: PathBuf, layers: Vec<PlacedLayer>) -> Self {
-        let mut subject = Self { volume: None, folder, layers, held: [None; PLACES], referenced: Vec::new() };
+    pub fn new(folder: PathBuf, layers: Vec<PlacedLayer>, form: WhiteoutForm) -> Self {
+        let mut subject =
+            Self { volume: None, folder, layers, form, held: [None; PLACES], referenced: Vec::new() };
         subject.start();
         subject
     }
 
     fn start(&mut self) {
-        let upper = Upper::open(&self.folder.join("upper"), &self.folder.join("work")).expect("it opens");
+        let upper = Upper::open_with(&self.folder.join("upper"), &self.folder.join("work"), self.form);
+        let upper = upper.expect("it opens");
         let left = std::fs::read_dir(self.folder.join("work")).expect("it can be listed").count();
         assert_eq!(left, 0, "half-done work is cleared");
         let options = VolumeOptions { devices: true };

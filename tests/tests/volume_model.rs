@@ -1,20 +1,23 @@
 //! Generated operations on a volume, with remounts in between, compared with the oracle after each.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
+use slotfs_fs::node::Kind;
+use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::volume::RenameMode;
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
 
-fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
+fn run(operations: &[Operation], form: WhiteoutForm) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
-    let mut subject = VolumeSubject::new(folder.path().to_path_buf(), layers);
+    let mut subject = VolumeSubject::new(folder.path().to_path_buf(), layers, form);
     let mut inodes = BTreeMap::new();
     let same = |oracle: &Oracle, subject: &mut VolumeSubject, inodes: &mut _| {
         oracle.compare(subject, inodes).map_err(TestCaseError::fail)
@@ -45,6 +48,53 @@ proptest! {
 
     #[test]
     fn a_volume_behaves_as_the_oracle_says(operations in prop::collection::vec(operation(), 1..40)) {
-        run(&operations)?;
+        run(&operations, WhiteoutForm::Best)?;
+    }
+
+    #[test]
+    fn it_does_so_too_where_no_whiteout_devices_can_be_made(
+        operations in prop::collection::vec(operation(), 1..40),
+    ) {
+        run(&operations, WhiteoutForm::Attribute)?;
+    }
+
+    #[test]
+    #[ignore = "takes minutes: run by hand after changes of the volume"]
+    fn a_long_life_is_no_different(operations in prop::collection::vec(operation(), 200..400)) {
+        run(&operations, WhiteoutForm::Best)?;
+    }
+}
+
+fn path(text: &str) -> Vec<Vec<u8>> {
+    text.split('/').map(|name| name.as_bytes().to_vec()).collect()
+}
+
+/// What generated operations once found, in its shortest form.
+#[test]
+fn regressions() {
+    use Operation as O;
+    let rename =
+        |from: &str, to: &str| O::Rename { from: path(from), to: path(to), mode: RenameMode::Replace };
+    let table = [
+        (
+            "a name of the layers is replaced while the node is known by a name in the upper",
+            vec![
+                O::OpenTruncate { path: path("a/a") },
+                O::Hold { path: path("a/a"), place: 0, write: false },
+                rename("c/a", "c/b"),
+            ],
+        ),
+        (
+            "a 0/0 device is listed as a device wherever it is moved",
+            vec![
+                O::MakeNode { path: path("b/x"), kind: Kind::CharacterDevice, device: 0 },
+                rename("b/x", "a/a"),
+            ],
+        ),
+    ];
+    for (name, operations) in table {
+        for form in [WhiteoutForm::Best, WhiteoutForm::Attribute] {
+            run(&operations, form).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What lies in the upper directory: which changes it tells of, and what goes when one slot's writes are dropped.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -49,8 +49,8 @@ fn start(folder: &Path, writable: bool) -> Volume {
 }
 
 fn node(volume: &Volume, path: &str) -> Option<NodeId> {
-    let names = path.split('/').filter(|name| !name.is_empty());
-    names.fold(Some(NodeId::ROOT), |node, name| match volume.lookup(node?, name.as_bytes()).unwrap() {
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    names.try_fold(NodeId::ROOT, |node, name| match volume.lookup(node, name.as_bytes()).unwrap() {
         Lookup::Found(entry) => Some(entry.node),
         Lookup::Absent { .. } => None,
     })

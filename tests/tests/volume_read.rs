@@ -1,6 +1,6 @@
 //! A volume without an upper directory: what the layers hold shows, merged, and nothing can be changed.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::sync::Arc;
 

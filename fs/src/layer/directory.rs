@@ -196,6 +196,7 @@ impl Layer for DirectoryLayer {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 

@@ -347,6 +347,7 @@ impl Layer for MemoryLayer {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 

@@ -29,6 +29,7 @@ use crate::node::Kind;
 
 pub use changes::{Change, Difference, changes};
 pub use drop_owned::{Dropped, drop_owned};
+pub use whiteout::WhiteoutForm;
 pub use work::Temporary;
 
 /// The writable side of a volume: `upper/` holds what was written, `work/` what is being prepared.
@@ -55,6 +56,14 @@ impl Upper {
     /// Names what could not be made or opened; another process has it open; the disk keeps no extended
     /// attributes.
     pub fn open(upper: &Path, work: &Path) -> Result<Self, DiskError> {
+        Self::open_with(upper, work, WhiteoutForm::Best)
+    }
+
+    /// As [`Self::open`], with the form of whiteouts chosen.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(upper: &Path, work: &Path, form: WhiteoutForm) -> Result<Self, DiskError> {
         let index_path = index::beside(upper);
         for directory in [upper, work, &index_path] {
             std::fs::create_dir_all(directory).context("create the directory", directory)?;
@@ -72,7 +81,7 @@ impl Upper {
         for leftover in work_directory.list()? {
             work_directory.remove_tree(&leftover.name)?;
         }
-        let device_whiteouts = probe(&work_directory, work)?;
+        let device_whiteouts = probe(&work_directory, work)? && form == WhiteoutForm::Best;
         let index = index::Index::load(&index_directory)?;
         Ok(Self {
             path: upper.to_path_buf(),

@@ -52,6 +52,7 @@ impl OwnerWalk {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use std::sync::Arc;
 

@@ -10,6 +10,16 @@ use crate::disk::DiskError;
 use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
 use crate::node::Kind;
 
+/// How removed names are marked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhiteoutForm {
+    /// As devices where they can be made, else as attributes.
+    #[default]
+    Best,
+    /// As attributes, for disks that move to where devices cannot be kept.
+    Attribute,
+}
+
 const DEVICE: NewSpecial = NewSpecial { kind: Kind::CharacterDevice, mode: 0, device: 0 };
 
 impl Upper {
@@ -57,10 +67,22 @@ impl Upper {
             Some(Kind::Directory) => self.cover_directory(to, new_name)?,
             _ => self.cover(to, new_name)?,
         }
-        if !self.device_whiteouts {
-            mark(directory)?;
-        }
+        self.expect_whiteouts(directory)?;
         directory.exchange(name, to, new_name)
+    }
+
+    /// Tells whether whiteouts are files with an attribute, which a listing does not tell from others.
+    #[must_use]
+    pub fn hides_whiteouts(&self) -> bool {
+        !self.device_whiteouts
+    }
+
+    /// Makes `directory` ready to get a whiteout from elsewhere.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn expect_whiteouts(&self, directory: &Arc<Directory>) -> Result<(), DiskError> {
+        if self.device_whiteouts { Ok(()) } else { mark(directory) }
     }
 
     fn prepare_whiteout(&self, directory: &Arc<Directory>) -> Result<super::Temporary<'_>, DiskError> {
@@ -69,7 +91,7 @@ impl Upper {
             self.work.make_special(prepared.name(), DEVICE)?;
             return Ok(prepared);
         }
-        mark(directory)?;
+        self.expect_whiteouts(directory)?;
         self.work.create_file(prepared.name(), 0o600)?;
         prepared.spot().set_xattr(format::WHITEOUT, b"y", XattrFlag::Set)?;
         Ok(prepared)

@@ -77,6 +77,9 @@ pub enum SlotError {
         /// The first error, as text.
         reason: String,
     },
+    /// A directory of the host has no stored bytes.
+    #[error("a directory of the host cannot be indexed as a slot")]
+    IsDirectory,
     /// The slot's index is damaged.
     #[error(transparent)]
     Index(#[from] IndexError),

@@ -1,4 +1,4 @@
-//! `link(2)`.
+//! Further names for files: `link(2)`.
 
 use std::sync::Arc;
 

@@ -36,6 +36,7 @@ impl Volume {
             let directory = self.upper_directory(parent)?;
             let fate = self.before_unlink(upper, &node, links, &directory, name)?;
             if below {
+                self.expect_whiteout(parent, &directory)?;
                 upper.cover(&directory, name)?;
             } else {
                 directory.unlink(name)?;
@@ -67,6 +68,9 @@ impl Volume {
             let Some(_names) = self.names_if_unchanged(&[&view, &own]) else { continue };
             let directory = self.upper_directory(parent)?;
             let pinned = self.pin(&node)?;
+            if below {
+                self.expect_whiteout(parent, &directory)?;
+            }
             match (below, self.is_upper(node.id)) {
                 (true, true) => upper.cover_directory(&directory, name)?,
                 (true, false) => upper.cover(&directory, name)?,
@@ -76,6 +80,14 @@ impl Volume {
             lock(&self.table).detach(parent, name);
             self.mark_removed(&node, pinned);
             return Ok(());
+        }
+    }
+
+    /// Makes the listing of a directory look for whiteouts, where they look like files.
+    pub(super) fn expect_whiteout(&self, id: NodeId, directory: &Arc<Directory>) -> Result<(), FsError> {
+        match &self.upper {
+            Some(upper) if upper.hides_whiteouts() => self.mark_impure(id, directory),
+            _ => Ok(()),
         }
     }
 

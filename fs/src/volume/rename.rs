@@ -226,8 +226,12 @@ impl Move<'_> {
 
     fn rename_on_disk(&self, from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), FsError> {
         let (name, new_name) = (self.from.name, self.to.name);
+        if self.from.below {
+            self.volume.expect_whiteout(self.from.parent.node.id, from)?;
+        }
         let over_whiteout = matches!(self.upper.examine(to, new_name, false)?, Found::Whiteout);
         if over_whiteout && self.moved.kind == Kind::Directory {
+            self.upper.expect_whiteouts(from)?;
             from.exchange(name, to, new_name)?;
             if !self.from.below {
                 from.unlink(name)?;

@@ -9,13 +9,14 @@ use slotfs_fs::package::{Container, Package, PackageKind, Slot};
 
 use super::context::Context;
 use super::failure::Failure;
+use super::mounts;
 use super::output::{Output, Tone, human_age, human_size};
 use super::package;
-use super::status::{self, Status};
+use super::status::{self, MountStatus, State, Status};
 use super::table::{Cell, Side, Table};
 use crate::host::mount_table;
 use crate::plan::{self, KeyStores, SlotPlan, Wishes};
-use crate::workenv::{Cache, Listed};
+use crate::workenv::{Cache, Listed, WorkenvError};
 
 /// Show what a package holds and what became of it here
 ///
@@ -96,6 +97,7 @@ struct LifecycleReport {
 /// # Errors
 /// There is no such package or environment, or it cannot be read.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
+    mounts::sweep(context);
     let cache = Cache::new(&context.settings.cache_directory.value);
     let (package, listed) = find(&arguments.what, &cache, context)?;
     let table = mount_table::read()?;
@@ -114,11 +116,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
 /// What exists as a file is a package; everything else is looked for among the environments.
 fn find(what: &Path, cache: &Cache, context: &Context) -> Result<(Option<Package>, Option<Listed>), Failure> {
     if !what.exists() || is_environment(what, cache) {
-        let looks_like_a_path = what.components().count() > 1;
-        let listed = match cache.find(what) {
-            Err(_) if looks_like_a_path => return package::open(what).map(|package| (Some(package), None)),
-            other => other?,
-        };
+        let listed = cache.find(what).map_err(|error| neither(what, error))?;
         let package = match &listed.path {
             Some(path) => open_noted(path, &listed, context),
             None => None,
@@ -130,6 +128,16 @@ fn find(what: &Path, cache: &Cache, context: &Context) -> Result<(Option<Package
     let listed =
         all.into_iter().find(|listed| listed.id.as_ref().is_some_and(|id| id.as_str() == package.id()));
     Ok((Some(package), listed))
+}
+
+/// Says that nothing answers to `what`: what looks like a file was meant as one.
+fn neither(what: &Path, error: WorkenvError) -> Failure {
+    let is_missing = matches!(error, WorkenvError::NotFound { .. });
+    let is_path = what.components().count() > 1 || what.extension().is_some();
+    match package::open(what) {
+        Err(failure) if is_missing && is_path => failure,
+        _ => error.into(),
+    }
 }
 
 /// Tells whether `what` is the content directory of an environment of `cache`, without asking the directory itself.
@@ -322,11 +330,7 @@ fn environment_text(text: &mut String, status: &Status, output: &Output) {
     };
     field("state", &format!("{}{made_by}", status.state.word()));
     if let Some(mount) = &status.mount {
-        let server = mount.pid.map(|pid| format!(", served by process {pid}")).unwrap_or_default();
-        let access = if mount.read_only { ", read-only" } else { "" };
-        let since = mount.since.map(|since| format!(" since {}", human_age(status::ago(since))));
-        let since = since.unwrap_or_default().replace(" ago", "").replace("since just now", "just now");
-        field("mounted", &format!("at {}{access}{server}{since}", mount.mountpoint));
+        field("mounted", &mount_text(mount, status.state));
     }
     if let (Some(bytes), Some(upper)) = (status.written_bytes, &status.upper) {
         field("written", &format!("{} in {upper}", human_size(bytes)));
@@ -334,6 +338,29 @@ fn environment_text(text: &mut String, status: &Status, output: &Output) {
     if let Some(used) = status.last_used {
         field("last used", &human_age(status::ago(used)));
     }
+}
+
+fn mount_text(mount: &MountStatus, state: State) -> String {
+    let mut text = format!("at {}", mount.mountpoint);
+    if mount.read_only {
+        text.push_str(", read-only");
+    }
+    match (state, mount.pid) {
+        (State::Dead, _) => text.push_str(", but its server is gone"),
+        (State::Hung, Some(pid)) => {
+            let _ = write!(text, ", but process {pid}, its server, does not answer");
+        }
+        (_, Some(pid)) => {
+            let _ = write!(text, ", served by process {pid}");
+        }
+        (_, None) => {
+            let _ = write!(text, ", not by slotfs ({})", mount.file_system);
+        }
+    }
+    if let Some(since) = mount.since {
+        let _ = write!(text, ", made {}", human_age(status::ago(since)));
+    }
+    text
 }
 
 fn line(text: &mut String, name: &str, value: &str, output: &Output) {

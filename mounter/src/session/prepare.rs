@@ -206,11 +206,11 @@ impl Preparation<'_> {
     fn session(&mut self, claim: &Claim, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
         let prepared = self.workenv.instance_state().is_prepared(&self.examined.facts);
         let lease = match self.join(prepared)? {
-            Found::Live(session) => return Ok(session),
+            Found::Live(session) => return Ok(*session),
             Found::Vacant(lease) => lease,
         };
         recover::clear(&self.start, &self.place)?;
-        Halfway::undo(&self.workenv)?;
+        Halfway::settle(&self.workenv, prepared)?;
         if let Claim::Rebuilt(previous) = claim {
             self.replace(previous, told)?;
             return self.set_up(lease, told);
@@ -255,7 +255,7 @@ impl Preparation<'_> {
             return different(format!("another build of the package, `{}`", request.package.display()));
         }
         if !prepared || (request.purpose == Purpose::Setup && !request.serves_both) {
-            let lease = self.end(session)?;
+            let lease = self.end(*session)?;
             return Ok(Found::Vacant(lease));
         }
         if self.wanted.mountpoint.is_some() && request.mountpoint != self.mountpoint.path {
@@ -288,7 +288,10 @@ impl Preparation<'_> {
         }
         let name = self.workenv.name().to_string();
         match start::join(&self.start, &self.place, &name, self.wanted.patience)? {
-            Found::Vacant(lease) => Ok(lease),
+            Found::Vacant(lease) => {
+                recover::clear(&self.start, &self.place)?;
+                Ok(lease)
+            }
             Found::Live(_) => Err(late().into()),
         }
     }

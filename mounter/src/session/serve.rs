@@ -36,6 +36,12 @@ pub enum ServeError {
         /// The work environment.
         workenv: PathBuf,
     },
+    /// Whoever asked for it is gone.
+    #[error("nobody waits for `{}` any more", workenv.display())]
+    Unwanted {
+        /// The work environment.
+        workenv: PathBuf,
+    },
     /// The request names a work environment that cannot be one.
     #[error("`{}` cannot be the name of a work environment", workenv.display())]
     Name {
@@ -67,7 +73,7 @@ impl ServeError {
     #[must_use]
     pub fn cause(&self) -> FailureCause {
         match self {
-            Self::Served { .. } => FailureCause::Busy,
+            Self::Served { .. } | Self::Unwanted { .. } => FailureCause::Busy,
             Self::Assemble(error) => error.cause(),
             Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
             Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
@@ -94,7 +100,7 @@ pub fn serve_for_caller() -> Result<(), ServeError> {
             return Err(ServeError::Host { action: "hear the caller", source: std::io::Error::other(error) });
         }
     };
-    serve(&request, signals, |reply| {
+    serve(&request, signals, process::is_output_read, |reply| {
         if let Err(error) = wire::send(&mut std::io::stdout().lock(), "caller", &reply) {
             // It was killed. Its lease went with it, and with the last lease goes the mount.
             tracing::warn!("{error}");
@@ -105,16 +111,14 @@ pub fn serve_for_caller() -> Result<(), ServeError> {
     })
 }
 
-/// Serves `request`; `tell` hears the outcome once. Returns when the mount is gone.
-///
-/// # Errors
-/// There was nothing to serve; `tell` heard it too.
-pub fn serve(
+/// Serves `request` if it `is_wanted` still; `tell` hears the outcome once. Returns when the mount is gone.
+fn serve(
     request: &ServeRequest,
     signals: SignalQueue,
+    is_wanted: impl FnOnce() -> bool,
     tell: impl FnOnce(ServeReply),
 ) -> Result<(), ServeError> {
-    match begin(request) {
+    match begin(request, is_wanted) {
         Ok(serving) => {
             tell(ServeReply::Ready { pid: std::process::id().cast_signed() });
             serving.go_on(request, signals);
@@ -136,12 +140,17 @@ struct Serving {
     served: driver::Served,
 }
 
-fn begin(request: &ServeRequest) -> Result<Serving, ServeError> {
+fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Serving, ServeError> {
     let workenv = request.workenv().ok_or_else(|| ServeError::Name { workenv: request.workenv.clone() })?;
     let place = Place::of(workenv);
     let Some(lock) = place.try_serving_lock()? else {
         return Err(ServeError::Served { workenv: request.workenv.clone() });
     };
+    // Asked with the lock in hand. A caller that was killed earlier has been followed by another one, perhaps, who is
+    // clearing up at this moment; from now on such a one finds the lock taken and waits.
+    if !is_wanted() {
+        return Err(ServeError::Unwanted { workenv: request.workenv.clone() });
+    }
     if let Err(error) = process::raise_open_file_limit() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }

@@ -184,6 +184,7 @@ pub fn sync_file_system(file: impl AsFd) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 

@@ -96,10 +96,8 @@ pub fn own_ids() -> (u32, u32) {
 /// Makes a device number of `major` and `minor` as the host encodes it.
 #[must_use]
 pub fn device_number(major: u32, minor: u32) -> u64 {
-    // The type differs between hosts; a device number is never negative.
-    #[allow(clippy::unnecessary_cast, reason = "`dev_t` is 32 bits wide on some hosts")]
-    let device = rustix::fs::makedev(major, minor) as u64;
-    device
+    // 32 bits wide on some hosts, and never negative.
+    rustix::fs::makedev(major, minor) as u64
 }
 
 /// Turns a name of any bytes into a path for messages.
