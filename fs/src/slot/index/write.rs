@@ -159,7 +159,7 @@ impl State {
     fn append(&mut self, bytes: &[u8]) -> Result<(), IndexError> {
         match &mut self.target {
             Target::File { file, temporary } => {
-                (&**file).write_all(bytes).context("write", temporary)?;
+                (&**file).write_all(bytes).context("write", &*temporary)?;
             }
             Target::Memory(memory) => memory.extend_from_slice(bytes),
         }
@@ -261,7 +261,7 @@ impl State {
             Target::File { file, temporary } => {
                 let mut file = &**file;
                 let result = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(block));
-                result.context("write", temporary)?;
+                result.context("write", &*temporary)?;
             }
         }
         Ok(())
