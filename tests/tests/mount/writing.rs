@@ -203,3 +203,24 @@ fn the_size_of_the_disk_is_told() {
         assert_eq!(here.f_files, disk.f_files);
     });
 }
+
+#[test]
+fn a_running_program_cannot_be_truncated() {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::io::Errno;
+
+    each(|mounted| {
+        let program = mounted.path("program");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let flags = [OFlags::WRONLY, OFlags::RDWR, OFlags::WRONLY | OFlags::TRUNC, OFlags::TRUNC];
+        let refused = flags.map(|flags| open(&program, flags, Mode::empty()).err());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(refused, [Some(Errno::TXTBSY); 4]);
+        assert_eq!(std::fs::read(&program).unwrap(), std::fs::read("/bin/sleep").unwrap());
+        // What cannot run is truncated as ever.
+        open(mounted.path("old"), OFlags::TRUNC, Mode::empty()).unwrap();
+        assert_eq!(std::fs::read(mounted.path("old")).unwrap(), b"");
+    });
+}
