@@ -318,3 +318,85 @@ pub fn assert_same(found: &Tree, expected: &Tree, what: &str) {
     let first = differences.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
     assert!(differences.is_empty(), "{what}: {} differences\n{first}", differences.len());
 }
+
+/// Writes tar archives that no tool would write.
+#[derive(Debug, Default)]
+pub struct TarMaker {
+    bytes: Vec<u8>,
+}
+
+impl TarMaker {
+    /// Appends an entry with this type flag.
+    ///
+    /// # Panics
+    /// The name or link is longer than 100 bytes.
+    #[must_use]
+    pub fn entry(mut self, kind: u8, name: &[u8], link: &[u8], mode: u32, content: &[u8]) -> Self {
+        let mut header = tar::Header::new_ustar();
+        let old = header.as_old_mut();
+        old.name[..name.len()].copy_from_slice(name);
+        old.linkname[..link.len()].copy_from_slice(link);
+        old.linkflag[0] = kind;
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000);
+        header.set_size(content.len() as u64);
+        if matches!(kind, b'3' | b'4') {
+            header.set_device_major(1).and_then(|()| header.set_device_minor(3)).expect("device");
+        }
+        header.set_cksum();
+        self.bytes.extend_from_slice(header.as_bytes());
+        self.bytes.extend_from_slice(content);
+        self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
+        self
+    }
+
+    /// Appends a regular file, mode 0644.
+    #[must_use]
+    pub fn file(self, name: &str, content: &[u8]) -> Self {
+        self.entry(b'0', name.as_bytes(), b"", 0o644, content)
+    }
+
+    /// Appends a directory, mode 0755.
+    #[must_use]
+    pub fn directory(self, name: &str) -> Self {
+        self.entry(b'5', name.as_bytes(), b"", 0o755, b"")
+    }
+
+    /// Appends a symbolic link.
+    #[must_use]
+    pub fn symlink(self, name: &str, target: &str) -> Self {
+        self.entry(b'2', name.as_bytes(), target.as_bytes(), 0o777, b"")
+    }
+
+    /// Appends a hard link.
+    #[must_use]
+    pub fn hard_link(self, name: &str, target: &str) -> Self {
+        self.entry(b'1', name.as_bytes(), target.as_bytes(), 0o644, b"")
+    }
+
+    /// Appends a PAX header with one record for the next entry.
+    #[must_use]
+    pub fn pax(self, key: &str, value: &[u8]) -> Self {
+        let mut length = key.len() + value.len() + 3;
+        length += (length + length.to_string().len()).to_string().len();
+        let mut record = format!("{length} {key}=").into_bytes();
+        record.extend_from_slice(value);
+        record.push(b'\n');
+        self.entry(b'x', b"pax", b"", 0o644, &record)
+    }
+
+    /// Returns the archive without the blocks of zeros at its end.
+    #[must_use]
+    pub fn unended(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Returns the whole archive.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.resize(self.bytes.len() + 1024, 0);
+        self.bytes
+    }
+}

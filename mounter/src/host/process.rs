@@ -54,7 +54,8 @@ fn watch_parent() -> io::Result<()> {
 /// Passes on what `setsid(2)` or `chdir(2)` reports.
 pub fn leave_terminal() -> io::Result<()> {
     nix::unistd::setsid()?;
-    std::env::set_current_dir("/")
+    nix::unistd::chdir("/")?;
+    Ok(())
 }
 
 /// Closes every file that this process inherited besides its standard ones: a server must not keep somebody's lock or
@@ -217,6 +218,7 @@ mod platform {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

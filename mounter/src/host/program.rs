@@ -15,6 +15,22 @@ pub fn set_own_name(command: &mut Command, name: &OsStr) {
     }
 }
 
+/// Makes the program that `command` starts die with this process, even when that is killed. Call it, and start the
+/// program, from a thread that waits for the program's end. Where the system has no way, the program outlives a killed
+/// process.
+pub fn die_with_this_process(command: &mut Command) {
+    #[cfg(unix)]
+    {
+        let mask =
+            nix::sys::signal::SigSet::thread_get_mask().unwrap_or_else(|_| nix::sys::signal::SigSet::empty());
+        super::process::die_with_parent(command, mask);
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = command;
+    }
+}
+
 /// Tells whether a process exists, also another user's (`kill(2)` with signal 0). Where it cannot be asked,
 /// every process counts as alive.
 #[must_use]

@@ -13,7 +13,7 @@ use slotfs_fs::disk::Context;
 
 use super::setup::{Action, Step};
 use super::{LaunchError, Program, command_line, inside, pattern};
-use crate::host::files;
+use crate::host::{files, program};
 use crate::settings::Environment;
 
 /// How much of a command's output is kept: its end.
@@ -99,6 +99,8 @@ fn execute(
     let mut command = Command::new(&executable);
     command.args(arguments).env_clear().envs(environment.variables()).stdin(Stdio::null());
     command.stdout(writer.try_clone().map_err(not_started)?).stderr(writer);
+    // Setup that goes on after slotfs was killed would write into what the next start prepares.
+    program::die_with_this_process(&mut command);
     let mut child = command.spawn().map_err(not_started)?;
     // The command holds our ends of the pipe; without them its end is seen when the child has ended.
     drop(command);

@@ -81,6 +81,7 @@ fn read_key(path: &Path) -> Result<([u8; 32], String), String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

@@ -75,6 +75,7 @@ pub(super) fn package_policy(package: &Package) -> Result<PackagePolicy, PolicyE
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

@@ -106,6 +106,7 @@ fn watch_leases(place: &Place, sender: &Sender<Event>, pause: Duration) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::super::place::tests::place;
     use super::*;

@@ -39,13 +39,28 @@ impl Halfway {
         Self { note: workenv.own_directory().join("preparing"), upper: workenv.upper() }
     }
 
+    /// Setup in unpacked files: what is half done is in the content directory itself.
+    pub(super) fn unpacking(workenv: &Workenv) -> Self {
+        Self { note: workenv.own_directory().join("unpacking"), upper: workenv.content() }
+    }
+
     /// Notes that setup begins.
     pub(super) fn begin(workenv: &Workenv) -> Result<Self, DiskError> {
         let halfway = Self::of(workenv);
-        let before = entries(&halfway.upper)?.into_iter().map(|name| Name(name.into())).collect();
-        let text = serde_json::to_vec(&Note { before }).map_err(io::Error::from);
-        atomic::write(&halfway.note, &text.context("describe", &halfway.note)?)?;
+        halfway.note()?;
         Ok(halfway)
+    }
+
+    /// Notes what is there now: the rest will be half done until [`Self::complete`].
+    pub(super) fn note(&self) -> Result<(), DiskError> {
+        let before = entries(&self.upper)?.into_iter().map(|name| Name(name.into())).collect();
+        let text = serde_json::to_vec(&Note { before }).map_err(io::Error::from);
+        atomic::write(&self.note, &text.context("describe", &self.note)?)
+    }
+
+    /// Removes what an interrupted attempt wrote, if there was one.
+    pub(super) fn resume(&self) -> Result<(), DiskError> {
+        self.remove_new()
     }
 
     /// Notes that setup is complete.
@@ -57,6 +72,10 @@ impl Halfway {
 
     /// Removes what setup wrote.
     pub(super) fn abandon(self) -> Result<(), DiskError> {
+        self.remove_new()
+    }
+
+    fn remove_new(&self) -> Result<(), DiskError> {
         let before: BTreeSet<OsString> = match std::fs::read(&self.note) {
             Ok(text) => match serde_json::from_slice::<Note>(&text) {
                 Ok(note) => note.before.into_iter().map(|Name(name)| name.into_os_string()).collect(),
@@ -125,6 +144,7 @@ fn remove_tree(path: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::super::place::tests::place;
     use super::*;

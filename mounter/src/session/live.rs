@@ -98,6 +98,7 @@ impl Lease {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::super::place::tests::place;
 

@@ -219,6 +219,7 @@ impl StartLock {
 pub struct Lease(pub(super) FileLock);
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 pub(crate) mod tests {
     use super::*;
     use crate::workenv::{Cache, WorkenvName};

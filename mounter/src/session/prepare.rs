@@ -61,6 +61,13 @@ pub enum Step<'a> {
         /// Where it is now.
         place: &'a Path,
     },
+    /// Nothing can be mounted here; the package is unpacked.
+    Unpacking {
+        /// Why nothing can be mounted.
+        reason: &'a str,
+    },
+    /// All is ready and the program starts; nothing more is heard.
+    Starting,
     /// A setup command begins.
     Setup {
         /// From 1.
@@ -131,7 +138,7 @@ pub fn prepare(
 
 /// Finds the package's environment and locks it. What was found is looked at again under the lock: another process
 /// may have handed the environment over meanwhile.
-fn claim(
+pub(super) fn claim(
     examined: &Examined,
     wanted: &Wanted<'_>,
     told: &mut dyn FnMut(Step<'_>),

@@ -88,6 +88,7 @@ impl SessionRecord {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::super::place::tests::place;
     use super::super::request::tests::sample;

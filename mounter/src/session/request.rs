@@ -186,6 +186,7 @@ impl ServeRequest {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 pub(crate) mod tests {
     use super::*;
     use std::ffi::OsString;

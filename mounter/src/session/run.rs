@@ -7,13 +7,18 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::extract::progress::Progress;
 use crate::launch::{Launch, LaunchError, Program};
 use crate::plan::Examined;
+use crate::settings::Mode;
 
 use super::error::SessionError;
-use super::live::Ended;
+use super::live::{Ended, Session};
+use super::place::Lease;
 use super::prepare::{PrepareError, Prepared, Step, Wanted, prepare};
 use super::program::{self, Ending};
+use super::request::FailureCause;
+use super::unpacked::{UnpackError, Unpacked, unpack};
 
 /// Why the program did not run.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum RunError {
     /// There is no session.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// It cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
     /// The launch cannot be planned.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -46,6 +54,14 @@ pub struct Ran {
     pub mountpoint: PathBuf,
 }
 
+/// What keeps the package's files there while the program runs.
+enum Held {
+    /// A mount.
+    Session(Box<Session>),
+    /// Plain files.
+    Files(Lease),
+}
+
 /// Runs the program of `examined` with the user's `arguments` added, and returns when it and, unless others use it or
 /// something keeps it busy for longer than `limit`, the mount are gone.
 ///
@@ -57,8 +73,9 @@ pub fn run(
     arguments: &[OsString],
     limit: Duration,
     told: &mut dyn FnMut(Step<'_>),
+    progress: &dyn Progress,
 ) -> Result<Ran, RunError> {
-    let Prepared { session, content, .. } = prepare(examined, wanted, told)?;
+    let (held, content) = hold(examined, wanted, told, progress)?;
     let program = Program {
         metadata: examined.package.metadata(),
         package: &examined.facts.path,
@@ -70,12 +87,40 @@ pub fn run(
             program::run(launch.command())
                 .map_err(|source| RunError::Start { program: launch.executable.clone(), source })
         });
-    let mountpoint = session.record().request.mountpoint.clone();
-    let ended = session.end(limit);
+    let (mountpoint, ended) = match held {
+        Held::Session(session) => (session.record().request.mountpoint.clone(), session.end(limit)),
+        Held::Files(lease) => {
+            drop(lease);
+            (content, Ok(Ended::Stays))
+        }
+    };
     let ending = outcome.inspect_err(|_| {
         if let Err(error) = &ended {
             tracing::warn!("{error}");
         }
     })?;
     Ok(Ran { ending, ended, mountpoint })
+}
+
+/// Mounts or unpacks, as the settings want it; in doubt mounts, and unpacks where this machine cannot.
+fn hold(
+    examined: &Examined,
+    wanted: &Wanted<'_>,
+    told: &mut dyn FnMut(Step<'_>),
+    progress: &dyn Progress,
+) -> Result<(Held, PathBuf), RunError> {
+    let mode = wanted.settings.mode.value;
+    if mode != Mode::Extract {
+        match prepare(examined, wanted, told) {
+            Ok(Prepared { session, content, .. }) => return Ok((Held::Session(Box::new(session)), content)),
+            Err(PrepareError::Session(SessionError::Refused {
+                cause: FailureCause::Unavailable,
+                message,
+                ..
+            })) if mode == Mode::Auto => told(Step::Unpacking { reason: &message }),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let Unpacked { lease, content } = unpack(examined, wanted, told, progress)?;
+    Ok((Held::Files(lease), content))
 }

@@ -219,6 +219,7 @@ fn wait_for_input(pipe: BorrowedFd<'_>, end: Instant) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

@@ -122,6 +122,7 @@ pub mod path {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
     use std::ffi::OsString;

@@ -5,3 +5,4 @@
 
 mod anywhere;
 mod servers;
+mod setup;

@@ -82,6 +82,7 @@ const UNSAFE_FILES: &[&str] = &[
     "fs/src/disk",
     "fs/src/slot/seek/inflate.rs",
     "mounter/src/host/health.rs",
+    "mounter/src/host/process.rs",
     "mounter/src/host/probe/namespaces.rs",
 ];
 

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod launchers;
+mod lifecycles;
 mod mounting;
 mod running;
 mod setup;
 mod sharing;
 mod signals;
 mod terminal;
+mod unpacking;

@@ -45,7 +45,7 @@ fn a_directory_that_was_made_goes_with_its_mount() {
     let package = package.to_str().unwrap();
     let made = home.path("made");
     assert_eq!(mounted(&home, &[package, "made"]), made);
-    assert_eq!(home.mounts(), [made.clone()]);
+    assert_eq!(home.mounts(), std::slice::from_ref(&made));
     home.run(["unmount".as_ref(), made.as_os_str()]).success();
     assert!(!made.exists());
 
@@ -87,7 +87,7 @@ fn what_is_in_use_is_named_and_stays() {
     let user = Running::start(home.program("sleep").arg("60").current_dir(&place));
     let done = home.run(["unmount", "app"]).code(110);
     assert!(done.stderr.contains(&format!("process {}: sleep 60", user.pid())), "{}", done.stderr);
-    assert_eq!(home.mounts(), [place.clone()]);
+    assert_eq!(home.mounts(), std::slice::from_ref(&place));
 
     let waiting = Running::start(&mut home.slotfs(["unmount", "app", "--wait", "30"]));
     user.signal(Signal::SIGTERM);

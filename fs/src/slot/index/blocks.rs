@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no byte behind the header leaves this file before its block's CRC-32 was found right.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::IndexError;
@@ -14,7 +15,7 @@ pub(super) enum Backing {
     /// In a published file.
     Mapped(Mapping),
     /// In memory, where no file could be written.
-    Memory(Vec<u8>),
+    Memory(Arc<Vec<u8>>),
 }
 
 impl Backing {

@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use zerocopy::FromBytes;
@@ -109,7 +110,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn in_memory(bytes: Vec<u8>, identity: &Identity) -> Result<Self, IndexError> {
+    pub fn in_memory(bytes: Arc<Vec<u8>>, identity: &Identity) -> Result<Self, IndexError> {
         Self::new(Backing::Memory(bytes), identity)
     }
 

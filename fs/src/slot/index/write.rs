@@ -43,8 +43,12 @@ struct State {
 
 #[derive(Debug)]
 enum Target {
-    File { file: Arc<File>, temporary: PathBuf },
-    Memory(Vec<u8>),
+    File {
+        file: Arc<File>,
+        temporary: PathBuf,
+    },
+    /// Shared with the index once that is made: windows may still be asked for.
+    Memory(Arc<Vec<u8>>),
 }
 
 /// CRC-32 of each block of what passes by.
@@ -81,7 +85,7 @@ impl IndexWriter {
     pub fn new(path: &Path) -> Self {
         let target = Self::create(path).unwrap_or_else(|error| {
             tracing::warn!("the slot index is kept in memory only: {error}");
-            Target::Memory(vec![0; usize::try_from(BLOCK).unwrap_or(0)])
+            Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]))
         });
         let state = State { target, length: 0, sums: Sums::default() };
         Self { state: Mutex::new(state), path: path.into() }
@@ -161,7 +165,7 @@ impl State {
             Target::File { file, temporary } => {
                 (&**file).write_all(bytes).context("write", &*temporary)?;
             }
-            Target::Memory(memory) => memory.extend_from_slice(bytes),
+            Target::Memory(memory) => Arc::make_mut(memory).extend_from_slice(bytes),
         }
         self.sums.update(bytes);
         self.length += bytes.len() as u64;
@@ -192,7 +196,7 @@ impl State {
         if let Target::File { temporary, .. } = &self.target {
             let _ = fs::remove_file(temporary);
         }
-        self.target = Target::Memory(vec![0; usize::try_from(BLOCK).unwrap_or(0)]);
+        self.target = Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]));
         (self.length, self.sums) = (0, Sums::default());
         self.append(&kept)
     }
@@ -257,7 +261,7 @@ impl State {
 
     fn write_header(&mut self, block: &[u8]) -> Result<(), IndexError> {
         match &mut self.target {
-            Target::Memory(memory) => memory[..block.len()].copy_from_slice(block),
+            Target::Memory(memory) => Arc::make_mut(memory)[..block.len()].copy_from_slice(block),
             Target::File { file, temporary } => {
                 let mut file = &**file;
                 let result = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(block));
@@ -275,12 +279,12 @@ impl State {
                     tracing::warn!("the slot index is kept in memory only: {error}");
                     let whole = self.read(0, BLOCK + self.length)?;
                     let _ = fs::remove_file(temporary);
-                    self.target = Target::Memory(whole);
+                    self.target = Target::Memory(Arc::new(whole));
                 }
             }
         }
-        match std::mem::replace(&mut self.target, Target::Memory(Vec::new())) {
-            Target::Memory(bytes) => Index::in_memory(bytes, identity),
+        match &self.target {
+            Target::Memory(bytes) => Index::in_memory(Arc::clone(bytes), identity),
             Target::File { .. } => Err(IndexError::Damaged { what: "writer", at: 0 }),
         }
     }

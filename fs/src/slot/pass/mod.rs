@@ -121,6 +121,7 @@ impl Pass {
                 let mut recording = recorder.start(placed.node, content)?;
                 scanner.read_content(|bytes| recording.take(bytes))?;
                 recording.finish()?;
+                self.points.reach(scanner.position());
             }
         }
         scanner.finish()

@@ -18,8 +18,10 @@ pub struct PointLog {
 #[derive(Debug, Default)]
 struct State {
     records: Vec<PointRecord>,
-    /// How the decoding ended: its length, or why it failed.
-    end: Option<Result<u64, Arc<str>>>,
+    /// Decoded bytes that were seen.
+    reached: u64,
+    /// How the decoding ended: with all bytes seen, or why it failed.
+    end: Option<Result<(), Arc<str>>>,
 }
 
 impl PointLog {
@@ -65,11 +67,19 @@ impl PointLog {
         Box::new(move |point| log.add(&point))
     }
 
-    /// Ends the log: the decoded bytes are `outcome` long, or did not decode.
+    /// Notes that so many decoded bytes were seen. Should the rest fail, these can still be read.
+    pub fn reach(&self, decoded: u64) {
+        self.lock().reached = decoded;
+    }
+
+    /// Ends the log: the decoded bytes are `outcome` long, or did not decode. Only the first call counts.
     pub fn end(&self, outcome: Result<u64, &SlotError>) {
         let mut state = self.lock();
         if state.end.is_none() {
-            state.end = Some(outcome.map_err(|error| Arc::from(error.to_string())));
+            if let Ok(length) = outcome {
+                state.reached = length;
+            }
+            state.end = Some(outcome.map(drop).map_err(|error| Arc::from(error.to_string())));
         }
         self.changed.notify_all();
     }
@@ -90,12 +100,14 @@ impl Points for PointLog {
             let before = next.checked_sub(1).and_then(|number| state.records.get(number)).copied();
             match (before, state.records.get(next), &state.end) {
                 (Some(record), Some(behind), _) => break (record, behind.decoded.get()),
-                (Some(record), None, Some(Ok(length))) => break (record, *length),
-                (None, _, Some(Ok(_))) => return Ok(None),
-                (_, _, Some(Err(reason))) => {
+                (_, None, None) | (None, Some(_), None) => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                (_, _, Some(Err(reason))) if at >= state.reached => {
                     return Err(SlotError::PassFailed { reason: reason.to_string() });
                 }
-                (_, _, None) => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                (Some(record), None, Some(_)) => break (record, state.reached),
+                (None, _, Some(_)) => return Ok(None),
             }
         };
         drop(state);

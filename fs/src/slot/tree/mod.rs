@@ -40,7 +40,7 @@ struct State {
     root_open: bool,
     outcome: Option<Result<(), Arc<str>>>,
     /// The next entry is the first, whose time the root takes.
-    fresh: bool,
+    awaits_first: bool,
 }
 
 /// Returns an error that everybody who waits gets.
@@ -69,7 +69,8 @@ impl GrowingTree {
     }
 
     fn with(nodes: Nodes, root_open: bool, limits: Limits) -> Self {
-        let state = State { nodes: Arc::new(nodes), waiting: 0, root_open, outcome: None, fresh: true };
+        let awaits_first = nodes.get(0).kind() == Some(Kind::Directory);
+        let state = State { nodes: Arc::new(nodes), waiting: 0, root_open, outcome: None, awaits_first };
         Self { state: Mutex::new(state), changed: Condvar::new(), limits }
     }
 
@@ -108,7 +109,7 @@ impl GrowingTree {
     /// A limit is passed.
     pub fn place(&self, entry: &Entry) -> Result<Option<Placed>, SlotError> {
         let mut state = self.lock();
-        if std::mem::take(&mut state.fresh) {
+        if std::mem::take(&mut state.awaits_first) {
             // A root that no entry describes takes the time of the first one, as the parents of entries do.
             Arc::make_mut(&mut state.nodes).change(0, |root| root.set_modified(entry.modified));
         }
@@ -188,13 +189,17 @@ impl GrowingTree {
     /// The pass failed before it met the node.
     pub fn attributes(&self, node: u32) -> Result<Attributes, SlotError> {
         let mut state = self.lock();
-        while (state.root_open || node >= state.nodes.count()) && state.outcome.is_none() {
+        // The root's time comes with the first entry.
+        let lacks = |state: &State| {
+            state.root_open || node >= state.nodes.count() || (node == 0 && state.awaits_first)
+        };
+        while lacks(&state) && state.outcome.is_none() {
             state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
         match &state.outcome {
-            Some(Err(reason)) if state.root_open || node >= state.nodes.count() => Err(failed(reason)),
+            Some(Err(reason)) if lacks(&state) => Err(failed(reason)),
             _ => Ok(tables::attributes(&*state.nodes, node)?),
         }
     }

@@ -8,7 +8,9 @@ use super::session::{self, AccessArguments};
 use crate::cli::arguments::PackageArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::progress::Bars;
 use crate::session::live::Ended;
+use crate::session::prepare::Step;
 use crate::session::run;
 use crate::settings::{Mode, Overrides};
 use crate::workenv::NameRule;
@@ -63,7 +65,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let wishes = arguments.access.wishes();
     let wanted = session::wanted(context, &wishes, NameRule::Any);
     let limit = Duration::from_secs(arguments.wait);
-    let ran = run::run(&examined, &wanted, &arguments.arguments, limit, &mut session::teller(context))?;
+    let bars = Bars::new(context.output);
+    let mut teller = session::teller(context);
+    let mut told = |step: Step<'_>| {
+        if step == Step::Starting {
+            bars.clear();
+        }
+        teller(step);
+    };
+    let ran = run::run(&examined, &wanted, &arguments.arguments, limit, &mut told, &bars)?;
     match ran.ended {
         Ok(Ended::Gone | Ended::Stays) => {}
         Ok(Ended::Busy) => session::tell_users(context, &ran.mountpoint, arguments.wait),

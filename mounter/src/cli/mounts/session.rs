@@ -15,6 +15,7 @@ use crate::session::request::FailureCause;
 use crate::session::run::RunError;
 use crate::session::serve::ServeError;
 use crate::session::start::Patience;
+use crate::session::unpacked::UnpackError;
 use crate::settings::Origin;
 use crate::workenv::{Cache, NameRule};
 use slotfs_policy::access::{Access, SlotAccess};
@@ -114,6 +115,8 @@ pub fn teller(context: &Context) -> impl FnMut(Step<'_>) {
                 "the package was rebuilt; what was written under the earlier one is in `{shown}`"
             ));
         }
+        Step::Starting => {}
+        Step::Unpacking { reason } => output.note(&format!("unpacking instead of mounting: {reason}")),
         Step::Setup { position, count, title } => {
             output.note(&format!("setup {position}/{count}: {}", output::printable(title)));
         }
@@ -148,8 +151,24 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Prepare(error) => error.into(),
+            RunError::Unpack(error) => error.into(),
             RunError::Launch(error) => error.into(),
             RunError::Start { .. } => Self::new(FailureKind::Execution, error.to_string()),
+        }
+    }
+}
+
+impl From<UnpackError> for Failure {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Prepare(error) => error.into(),
+            UnpackError::Layers(error) => error.into(),
+            UnpackError::Layer(error) => error.into(),
+            UnpackError::Extract(error) => error.into(),
+            UnpackError::Mounted { ref workenv, .. } => {
+                let hint = format!("`slotfs unmount {workenv}` ends that mount");
+                Self::new(FailureKind::Busy, error.to_string()).hint(hint)
+            }
         }
     }
 }
