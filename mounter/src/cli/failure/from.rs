@@ -9,6 +9,7 @@ use slotfs_fs::slot::SlotError;
 use slotfs_policy::access::AccessError;
 
 use super::{Failure, FailureKind};
+use crate::cli::output::human_size;
 use crate::extract::ExtractError;
 use crate::extract::layers::LayersError;
 use crate::plan::PolicyError;
@@ -16,6 +17,8 @@ use crate::settings::SettingsError;
 use crate::workenv::WorkenvError;
 
 const GET_AGAIN: &str = "get it again from where it was published";
+
+const ANOTHER_DISK: &str = "free some space, or name a directory on another disk";
 
 impl From<DiskError> for Failure {
     fn from(error: DiskError) -> Self {
@@ -134,6 +137,10 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Disk(error) => error.into(),
+            LayerError::Corrupt { slot, path, reason } if path.is_empty() => {
+                let message = format!("slot `{slot}` is damaged: {reason}");
+                Self::new(FailureKind::Verification, message).hint(GET_AGAIN)
+            }
             LayerError::Corrupt { .. } => {
                 Self::new(FailureKind::Verification, error.to_string()).hint(GET_AGAIN)
             }
@@ -163,14 +170,15 @@ impl From<ExtractError> for Failure {
                 Self::new(FailureKind::Disk, message).hint("name a new directory, or an empty one")
             }
             ExtractError::InUse { .. } => Self::new(FailureKind::Busy, message).hint("name a new directory"),
-            ExtractError::NoSpace { .. } | ExtractError::DiskFull { .. } => {
-                Self::new(FailureKind::Disk, message)
-                    .hint("free some space, or name a directory on another disk")
+            ExtractError::NoSpace { path, needed, available } => {
+                let (path, needed, available) = (path.display(), human_size(needed), human_size(available));
+                let message =
+                    format!("cannot extract to `{path}`: it takes about {needed}, {available} are free");
+                Self::new(FailureKind::Disk, message).hint(ANOTHER_DISK)
             }
-            ExtractError::Content { source, .. } => {
-                let cause = Self::from(*source);
-                Self { message, ..cause }
-            }
+            ExtractError::DiskFull { .. } => Self::new(FailureKind::Disk, message).hint(ANOTHER_DISK),
+            // It names slot and path itself.
+            ExtractError::Content { source, .. } => (*source).into(),
             ExtractError::Short { .. } => Self::new(FailureKind::Verification, message).hint(GET_AGAIN),
             ExtractError::Interrupted { .. } => Self::new(FailureKind::Mount, message),
             ExtractError::Disk(error) => error.into(),
