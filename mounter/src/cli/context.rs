@@ -62,7 +62,9 @@ pub fn start_log(log: &Log, output: Output) -> Result<(), Failure> {
         Failure::new(FailureKind::Configuration, message)
             .hint("use error, warn, info, debug or trace, or pairs such as `slotfs=debug,slotfs_fs=trace`")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    // A log that cannot be written is no reason to fail, and nobody could be told.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
     // A second start in one process (tests do that) keeps the first log.
     let _ = match &log.path.value {
         Some(path) => {

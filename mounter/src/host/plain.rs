@@ -98,6 +98,16 @@ pub fn exchange(left: &Path, right: &Path) -> io::Result<()> {
     platform::exchange(left, right)
 }
 
+/// The longest path that can be named in one go, in bytes (`PATH_MAX` less the closing NUL on Linux and macOS). Windows
+/// counts in units of 16 bits, of which no name has more than bytes.
+pub const LONGEST_PATH: usize = if cfg!(target_os = "linux") {
+    4095
+} else if cfg!(unix) {
+    1023
+} else {
+    32_000
+};
+
 /// Whether [`sync_file_system`] does anything here; where not, each file must be synced by itself.
 pub const SYNCS_FILE_SYSTEMS: bool = cfg!(target_os = "linux");
 

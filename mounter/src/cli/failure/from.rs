@@ -137,10 +137,6 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Disk(error) => error.into(),
-            LayerError::Corrupt { slot, path, reason } if path.is_empty() => {
-                let message = format!("slot `{slot}` is damaged: {reason}");
-                Self::new(FailureKind::Verification, message).hint(GET_AGAIN)
-            }
             LayerError::Corrupt { .. } => {
                 Self::new(FailureKind::Verification, error.to_string()).hint(GET_AGAIN)
             }
