@@ -17,7 +17,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::keep::Kept;
 use self::state::{SlotState, View};
@@ -111,6 +111,12 @@ impl SlotLayer {
     /// [`LayerError::Corrupt`] when the slot cannot be indexed.
     pub fn wait_until_settled(&self) -> Result<(), LayerError> {
         self.0.state.wait().map(drop).map_err(|error| self.0.fail(error, 0))
+    }
+
+    /// Waits for at most `limit`; tells whether the pass has ended, well or not.
+    #[must_use]
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        self.0.state.wait_for(limit)
     }
 
     /// Returns what is not shown as the archive has it, as far as it is known now.
