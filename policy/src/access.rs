@@ -139,6 +139,7 @@ fn list(names: &[String]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::Access::{ReadOnly, ReadWrite};
     use super::*;

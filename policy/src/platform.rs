@@ -197,6 +197,7 @@ pub fn accepts(platforms: &[String], machine: &Platform) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

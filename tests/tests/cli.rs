@@ -2,6 +2,7 @@
 //!
 //! After an intended change: `INSTA_UPDATE=always cargo test -p slotfs-tests --test cli`, then read the difference.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod cli {
     mod extract;

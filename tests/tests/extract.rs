@@ -1,5 +1,6 @@
 //! Trees in memory, written out as plain files and compared.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
 use std::fs;

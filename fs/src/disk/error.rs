@@ -1,7 +1,7 @@
 //! The one I/O error of this crate: an action, a path, a cause.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An operation on a path that the operating system refused.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +31,15 @@ impl DiskError {
 
 /// Adds the action and the path to a bare I/O result.
 pub trait Context<T> {
-    /// Names what was tried (`action`, an infinitive) and on which `path`.
+    /// Names what was tried (`action`, an infinitive) and on which `path`, which is looked at only after a failure.
     ///
     /// # Errors
     /// Returns the original failure with both names attached.
-    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, DiskError>;
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, DiskError>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
-    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, DiskError> {
-        self.map_err(|source| DiskError::new(action, path.as_ref(), source))
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, DiskError> {
+        self.map_err(|source| DiskError::new(action, path, source))
     }
 }

@@ -32,11 +32,11 @@ pub type ExtendedAttributes = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The stored bytes do not decode, or are not those that were verified. The reader gets EIO.
-    #[error("`{path}` in slot `{slot}` is damaged: {reason}")]
+    #[error("{} is damaged: {reason}", place(slot, path))]
     Corrupt {
         /// The slot's id.
         slot: String,
-        /// Path inside the slot.
+        /// Path inside the slot; empty for its root, and where no path can be told.
         path: String,
         /// What is wrong with it.
         reason: String,
@@ -44,6 +44,11 @@ pub enum LayerError {
     /// The host refused a file operation.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+/// Names a place in a slot.
+fn place(slot: &str, path: &str) -> String {
+    if path.is_empty() { format!("slot `{slot}`") } else { format!("`{path}` in slot `{slot}`") }
 }
 
 /// A read-only tree of nodes.

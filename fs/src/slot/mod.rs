@@ -48,7 +48,8 @@ pub enum NoticeKind {
     DanglingHardLink = 7,
     /// Would replace a directory that is not empty: refused.
     DirectoryInTheWay = 8,
-    /// A name over 255 bytes, a name with a NUL, or a path deeper than the limit: refused.
+    /// A name over 255 bytes, a name with a NUL, a path deeper than the limit, or a symbolic link whose target is empty,
+    /// holds a NUL or has over 4095 bytes: refused.
     BadName = 9,
     /// An extended attribute outside `user.`: dropped.
     AttributeDropped = 10,
@@ -98,7 +99,7 @@ impl NoticeKind {
                 "is a hard link to something that is not a file of the archive: refused"
             }
             Self::DirectoryInTheWay => "would replace a directory that is not empty: refused",
-            Self::BadName => "has a name or depth that no file system takes: refused",
+            Self::BadName => "has a name, depth or link target that no file system takes: refused",
             Self::AttributeDropped => "has an extended attribute outside `user.`: attribute dropped",
             Self::Unreadable => "is encrypted or compressed by an unknown method: refused",
             Self::UnknownKind => "is of an unknown kind: refused",

@@ -84,7 +84,7 @@ impl Batch {
             Content::Memory(bytes) => {
                 let (temporary, mut file) = Temporary::create(self.path())?;
                 file.write_all(&bytes).context("write", &temporary.path)?;
-                temporary.seal(&file)?;
+                temporary.seal(&file, &staged.digest)?;
                 temporary
             }
         };
@@ -122,6 +122,17 @@ impl Batch {
         match self.staged(digest)? {
             Some(file) => Ok(Some(file)),
             None => self.store.object(digest),
+        }
+    }
+
+    /// Opens an object of this batch or of the store if it is `length` bytes long; see [`Store::object_of`].
+    ///
+    /// # Errors
+    /// It is here but cannot be opened.
+    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<File>, DiskError> {
+        match self.staged(digest)? {
+            Some(file) => Ok(Some(file)),
+            None => self.store.object_of(digest, length),
         }
     }
 

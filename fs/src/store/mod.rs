@@ -5,7 +5,8 @@
 //!
 //! **Invariant:** a file under an object's name has exactly that content, also after a crash: content reaches the disk
 //! before its name does. Objects are written into a staging folder, made durable together by one `syncfs(2)`
-//! (one `fsync(2)` each where that is missing), and then renamed.
+//! (one `fsync(2)` each where that is missing), and then renamed. Each is sealed: its modification time follows from its
+//! digest, so that opening one sees at no cost whether somebody has written to it since.
 
 mod batch;
 mod layout;
@@ -54,11 +55,28 @@ impl Store {
         &self.root
     }
 
-    /// Opens the object with this digest, if it is here.
+    /// Opens the object with this digest, if it is here. One that somebody wrote to since it was sealed, or that lost its
+    /// seal on the way through a backup, is read and compared first; a damaged one is removed.
     ///
     /// # Errors
-    /// Fails when it is here but cannot be opened.
+    /// Fails when it is here but cannot be opened, read or removed.
     pub fn object(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
+        let Some(file) = self.open_object(digest)? else { return Ok(None) };
+        let path = layout::object(&self.root, digest);
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).context("stat", &path)?;
+        if modified == layout::seal(digest) {
+            return Ok(Some(file));
+        }
+        tracing::warn!("`{}` was touched by somebody and is compared with its name", path.display());
+        if !self.verify(digest)? {
+            return Ok(None);
+        }
+        // Somebody else's file, or a disk without times: it is compared again the next time.
+        let _ = file.set_modified(layout::seal(digest));
+        Ok(Some(file))
+    }
+
+    fn open_object(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
         let path = layout::object(&self.root, digest);
         match File::open(&path) {
             Ok(file) => Ok(Some(file)),
@@ -95,7 +113,7 @@ impl Store {
     /// # Errors
     /// The object cannot be read or removed.
     pub fn verify(&self, digest: &Digest) -> Result<bool, DiskError> {
-        let Some(file) = self.object(digest)? else { return Ok(false) };
+        let Some(file) = self.open_object(digest)? else { return Ok(false) };
         let path = layout::object(&self.root, digest);
         let length = file.metadata().context("stat", &path)?.len();
         let range = crate::disk::range::FileRange::new(Arc::new(file), 0, length);

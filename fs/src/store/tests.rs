@@ -90,7 +90,9 @@ fn damage_is_found_by_length_at_once_and_by_digest_when_verified() {
     for (digest, bytes) in [(digests[0], &b"shor"[..]), (digests[1], b"fluPped")] {
         let path = layout::object(store.root(), &digest);
         fs::remove_file(&path).unwrap();
-        fs::write(path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
+        // As a disk that rots leaves it.
+        File::options().write(true).open(&path).unwrap().set_modified(layout::seal(&digest)).unwrap();
     }
     assert!(store.object_of(&digests[0], 5).unwrap().is_none());
     assert!(!store.contains(&digests[0]));
@@ -117,4 +119,29 @@ fn holes_count_as_zeros() {
         batch.add(staged).unwrap();
         assert!(content(batch.object(&digest).unwrap()).unwrap() == expected);
     }
+}
+
+#[test]
+fn an_object_that_somebody_wrote_to_is_not_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let batch = store.batch().unwrap();
+    let digests = [put(&batch, &[b"first"]), put(&batch, &[b"second"]), put(&batch, &[&vec![7; 3 << 20]])];
+    batch.publish().unwrap();
+    let path = |digest: &Digest| layout::object(store.root(), digest);
+    let replace = |digest: &Digest, bytes: &[u8]| {
+        fs::remove_file(path(digest)).unwrap();
+        fs::write(path(digest), bytes).unwrap();
+    };
+    replace(&digests[0], b"fIrst");
+    assert!(store.object(&digests[0]).unwrap().is_none());
+    assert!(!store.contains(&digests[0]), "it is removed, so that it is made again");
+    // Restored from a backup that keeps no times: right, and sealed again.
+    replace(&digests[1], b"second");
+    assert_eq!(content(store.object(&digests[1]).unwrap()).unwrap(), b"second");
+    let sealed = fs::metadata(path(&digests[1])).unwrap().modified().unwrap();
+    assert_eq!(sealed, layout::seal(&digests[1]));
+    let untouched = fs::metadata(path(&digests[2])).unwrap().modified().unwrap();
+    assert_eq!(untouched, layout::seal(&digests[2]));
+    assert!(store.object_of(&digests[2], 5).unwrap().is_none());
 }

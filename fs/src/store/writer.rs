@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use super::layout;
 use crate::disk::digest::Digest;
 use crate::disk::durable::CAN_SYNC_FILE_SYSTEM;
 use crate::disk::{Context, DiskError};
@@ -63,8 +64,9 @@ impl Temporary {
         Ok((Self { path }, file))
     }
 
-    /// Ends the writing: nobody may change the content from now on.
-    pub(super) fn seal(&self, file: &File) -> Result<(), DiskError> {
+    /// Ends the writing of what has this digest: nobody may change the content from now on, and who does shows.
+    pub(super) fn seal(&self, file: &File, digest: &Digest) -> Result<(), DiskError> {
+        file.set_modified(layout::seal(digest)).context("set the times of", &self.path)?;
         if !CAN_SYNC_FILE_SYSTEM {
             file.sync_all().context("sync", &self.path)?;
         }
@@ -143,7 +145,7 @@ impl ObjectWriter {
         let digest = Digest(self.hasher.finalize().into());
         let content = match self.file {
             Some((temporary, file)) => {
-                temporary.seal(&file)?;
+                temporary.seal(&file, &digest)?;
                 Content::File(temporary)
             }
             None => Content::Memory(self.buffer),

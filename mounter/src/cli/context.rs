@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::arguments::GlobalArguments;
 use super::failure::{Failure, FailureKind};
 use super::output::{ColorWish, Output};
-use crate::settings::{Environment, Log, Overrides, Settings};
+use crate::settings::{Environment, Log, Origin, Overrides, Settings};
 
 /// What every command is given.
 #[derive(Clone, Debug)]
@@ -53,13 +53,18 @@ impl Context {
 /// # Errors
 /// The filter cannot be understood, or the file cannot be opened.
 pub fn start_log(log: &Log, output: Output) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&log.filter.value).map_err(|error| {
+    // What these log reaches the caller as an error, too, and a command tells that itself.
+    let told =
+        if log.filter.origin == Origin::Default { ",slotfs_fs::layer=off,slotfs_fs::slot=off" } else { "" };
+    let filter = EnvFilter::try_new(format!("{}{told}", log.filter.value)).map_err(|error| {
         let message =
             format!("cannot use the log filter `{}` ({}): {error}", log.filter.value, log.filter.origin);
         Failure::new(FailureKind::Configuration, message)
             .hint("use error, warn, info, debug or trace, or pairs such as `slotfs=debug,slotfs_fs=trace`")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    // A log that cannot be written is no reason to fail, and nobody could be told.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
     // A second start in one process (tests do that) keeps the first log.
     let _ = match &log.path.value {
         Some(path) => {
@@ -70,7 +75,8 @@ pub fn start_log(log: &Log, output: Output) -> Result<(), Failure> {
         }
         None => {
             let builder = builder.with_ansi(output.talk_has_colors()).with_writer(std::io::stderr);
-            if log.json.value { builder.json().try_init() } else { builder.try_init() }
+            // A person who watches knows what time it is.
+            if log.json.value { builder.json().try_init() } else { builder.without_time().try_init() }
         }
     };
     Ok(())

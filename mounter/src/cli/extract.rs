@@ -80,6 +80,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
             context.output.failure(&Failure::from(error));
             return Ok(INTERRUPTED);
         }
+        Err(error @ (ExtractError::Content { .. } | ExtractError::Short { .. })) => {
+            let failure = Failure::from(error);
+            let message =
+                format!("`{}` cannot be extracted: {}", arguments.path.display(), failure.message);
+            return Err(Failure { message, ..failure });
+        }
         other => other?,
     };
     for (slot, open) in &slots {

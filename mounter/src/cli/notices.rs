@@ -15,7 +15,15 @@ pub fn lines(slot: &str, notices: &[Notice]) -> Vec<String> {
             1 => " (and one more)".to_owned(),
             count => format!(" (and {count} more)"),
         };
-        Some(format!("slot {slot}: `{path}` {}{more}", kind.text()))
+        // The others say it themselves.
+        let outcome = if kind == NoticeKind::SetId {
+            ": dropped"
+        } else if kind == NoticeKind::Device {
+            ": left out"
+        } else {
+            ""
+        };
+        Some(format!("slot {slot}: `{path}` {}{outcome}{more}", kind.text()))
     })
     .collect()
 }
@@ -38,7 +46,7 @@ mod tests {
             lines("app", &notices),
             [
                 "slot app: `../x` has `..` in its path: refused",
-                "slot app: `bin/su` has set-user-ID or set-group-ID bits (and 2 more)"
+                "slot app: `bin/su` has set-user-ID or set-group-ID bits: dropped (and 2 more)"
             ]
         );
         assert!(lines("app", &[]).is_empty());

@@ -49,11 +49,14 @@ impl Workshop {
     /// What the disk refused; the destination is as it was.
     pub(super) fn publish(mut self) -> Result<(), ExtractError> {
         let destination = self.destination.clone();
-        let busy = |error: DiskError| match error.kind() {
-            ErrorKind::ResourceBusy => {
-                ExtractError::InUse { path: destination.clone(), reason: "something is mounted there" }
+        let busy = |error: DiskError| {
+            if error.kind() == ErrorKind::ResourceBusy {
+                return ExtractError::InUse {
+                    path: destination.clone(),
+                    reason: "something is mounted there",
+                };
             }
-            _ => error.into(),
+            error.into()
         };
         let old = if self.replaces {
             Some(replace(&self.root, &destination).map_err(busy)?)

@@ -68,7 +68,7 @@ fn write_tree(
     progress: &dyn Progress,
 ) -> Result<Report, ExtractError> {
     let mut report = Report::default();
-    let plan = Plan::of(stack, &mut report)?;
+    let plan = Plan::of(stack, &workshop.root, &mut report)?;
     if let Some(available) = plain::available_space(&workshop.root)
         && plan.disk_bytes > available
     {

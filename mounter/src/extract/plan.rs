@@ -68,13 +68,13 @@ pub(super) struct Plan {
 pub(super) struct LinkTo(pub(super) PathBuf);
 
 impl Plan {
-    /// Walks the tree. What this system cannot hold is noted in `report` and left out.
+    /// Walks the tree, which is to be written at `root`. What this system cannot hold is noted in `report` and left out.
     ///
     /// # Errors
     /// A layer could not answer.
-    pub(super) fn of(stack: &Stack, report: &mut Report) -> Result<Self, ExtractError> {
+    pub(super) fn of(stack: &Stack, root: &Path, report: &mut Report) -> Result<Self, ExtractError> {
         let mut plan = Self { layer_bytes: vec![0; stack.layers().len()], ..Self::default() };
-        let mut walk = Walk { stack, plan: &mut plan, report, names: HashMap::new() };
+        let mut walk = Walk { stack, root, plan: &mut plan, report, names: HashMap::new() };
         let root = stack.root().map_err(|source| failed(Path::new("."), source))?;
         let mut open = vec![(walk.directory(PathBuf::new(), &root)?, root)];
         while let Some((position, directory)) = open.pop() {
@@ -100,6 +100,8 @@ impl Leaf {
 
 struct Walk<'a> {
     stack: &'a Stack,
+    /// Where the tree will be written.
+    root: &'a Path,
     plan: &'a mut Plan,
     report: &'a mut Report,
     /// The first name of every file with several.
@@ -138,6 +140,10 @@ impl Walk<'_> {
                 }
             };
             let child = path.join(&name);
+            if self.root.as_os_str().len() + 1 + child.as_os_str().len() > plain::LONGEST_PATH {
+                self.report.skip(&child, "its path is longer than this system can write");
+                continue;
+            }
             let found = self.stack.lookup(directory, &bytes).map_err(|source| failed(&child, source))?;
             match (found.as_ref().and_then(Lower::top), found) {
                 (_, Some(lower)) if lower.kind == Kind::Directory => {

@@ -85,6 +85,12 @@ impl AssembleError {
             | Self::NoSuchSlot { .. }
             | Self::Layer(LayerError::Corrupt { .. })
             | Self::Slot { .. } => FailureCause::Verification,
+            Self::Volume { source: FsError::Layer(LayerError::Corrupt { .. }), .. } => {
+                FailureCause::Verification
+            }
+            Self::Volume { source: FsError::Layer(LayerError::Disk(_)) | FsError::Disk(_), .. } => {
+                FailureCause::Disk
+            }
             Self::Volume { .. } => FailureCause::Mount,
         }
     }
@@ -208,9 +214,11 @@ impl Layers {
         let slots = self.slots.clone();
         let (done, wait) = std::sync::mpsc::channel();
         let settle = move || {
-            // What does not decode was logged, and is no reason to wait for the others any less.
+            // What does not decode is no reason to wait for the others any less.
             for slot in &slots {
-                let _ = slot.wait_until_settled();
+                if let Err(error) = slot.wait_until_settled() {
+                    tracing::error!("{error}");
+                }
             }
             let _ = done.send(());
         };

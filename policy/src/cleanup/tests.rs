@@ -32,6 +32,9 @@ fn names(removals: &[Removal]) -> Vec<(&str, Reason)> {
     removals.iter().map(|removal| (removal.name.as_str(), removal.reason)).collect()
 }
 
+/// One row: what is asked for, what goes and why, whose writes go, what is skipped.
+type Row = (Wish, &'static [(&'static str, Reason)], &'static [&'static str], &'static [&'static str]);
+
 #[test]
 fn each_wish_removes_what_it_says() {
     let environments = [
@@ -42,7 +45,7 @@ fn each_wish_removes_what_it_says() {
         EnvironmentFacts { unfinished: true, ..environment("torn", 3, 0) },
         EnvironmentFacts { has_droppable_writes: true, ..environment("caching", 7, 2) },
     ];
-    let table: [(Wish, &[(&str, Reason)], &[&str], &[&str]); 4] = [
+    let table: [Row; 4] = [
         (
             Wish::Everything,
             &[

@@ -47,18 +47,11 @@ fn leftovers(home: &Home) -> Vec<String> {
     names.filter(|name| name.starts_with('.') && name != ".cache").collect()
 }
 
-/// The time that a command took, left out.
-fn timeless(text: &str) -> String {
-    let Some((before, after)) = text.split_once(" in ") else { return text.to_owned() };
-    let rest = after.split_once('\n').map_or("", |(_, rest)| rest);
-    format!("{before} in [TIME]\n{rest}")
-}
-
 #[test]
 fn a_package_is_written_as_it_would_be_mounted() {
     let home = Home::new();
     write(&home, &application().build());
-    check!("extract", timeless(&shown(&home, "extract hello.psp out")));
+    check!("extract", shown(&home, "extract hello.psp out"));
     let lines = [
         ("bin", "directory 0755"),
         ("bin/hello", "file 0755 21"),
@@ -119,7 +112,7 @@ fn what_cannot_be_shown_is_left_out_and_told() {
         .key("platform", json!("windows"));
     let package = PackageBuilder::new("odd", "1").slot(SlotSpec::tree("app", "tar", tree)).slot(windows);
     write(&home, &package.build());
-    check!("extract_odd", timeless(&shown(&home, "extract hello.psp inner/out")));
+    check!("extract_odd", shown(&home, "extract hello.psp inner/out"));
     let lines = [
         ("absolute", "file 0644 1"),
         ("bin", "directory 0755"),
@@ -157,6 +150,8 @@ fn archives_and_directories_are_written_too() {
     fs::create_dir(home.path("folder")).unwrap();
     fs::write(home.path("folder/file"), "x").unwrap();
     fs::write(home.path("archive.tar"), Tree::new().file("file", 0o640, b"x").archive()).unwrap();
+    // A file written within the last clock tick is not remembered as verified.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     home.run(["extract", "folder", "from-folder"]).success();
     home.run(["extract", "archive.tar", "from-archive"]).success();
     assert_eq!(fs::read(home.path("from-folder/file")).unwrap(), b"x");
@@ -190,7 +185,10 @@ fn a_full_disk_leaves_nothing() {
     let command = format!("{} {line}", slotfs_tests::command::binary().display());
     // Too few inodes: seen only while writing.
     let full = inside("size=1m,nr_inodes=20", &command).code(106);
-    check!("extract_disk_full", transcript(&home, line, &full));
+    let text = transcript(&home, line, &full);
+    // Several threads write; which one meets the end first is chance.
+    let which = text.split("/out/").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    check!("extract_disk_full", text.replace(which, "[FILE]"));
     assert_eq!(full.stdout, "", "something was left");
     // Too few bytes: seen before.
     let small = inside("size=64k", &command).code(106);
@@ -202,7 +200,7 @@ fn ctrl_c_leaves_nothing() {
     let home = Home::new();
     let mut package = PackageBuilder::new("large", "1");
     for number in 0..4 {
-        let tree = Tree::new().file(format!("file-{number}"), 0o644, &vec![number; 24 << 20]);
+        let tree = Tree::new().file(format!("file-{number}"), 0o644, &vec![number; 8 << 20]);
         package = package.slot(SlotSpec::tree(&format!("slot-{number}"), "tar", tree));
     }
     write(&home, &package.build());

@@ -30,6 +30,7 @@ macro_rules! check {
             filters => vec![
                 (r#""last_used": \d+"#, r#""last_used": "[TIME]""#),
                 (r"\b[0-9a-f]{8}([0-9a-f]{8}){0,7}(…|\b)", "[HEX]$2"),
+                (r" in \d+(\.\d+)? (ms|s)\n", " in [TIME]\n"),
                 (r"\b\d+ (minutes?|hours?|days?) ago|just now|yesterday", "[AGO]"),
             ],
         }, { insta::assert_snapshot!($name, $text) });

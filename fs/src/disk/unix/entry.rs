@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::spot::kind_of;
-use super::{Directory, Spot, shown};
+use super::{Directory, Spot};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
@@ -45,7 +45,7 @@ impl Directory {
     pub fn create_file(&self, name: &[u8], mode: u32) -> Result<File, DiskError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let created = rustix::fs::openat(self.as_fd(), name, flags, permissions(mode));
-        Ok(File::from(created.context("create", shown(name))?))
+        Ok(File::from(created.context("create", self.shown(name))?))
     }
 
     /// `mkdir(2)`.
@@ -54,7 +54,7 @@ impl Directory {
     /// What the host reports.
     pub fn make_directory(&self, name: &[u8], mode: u32) -> Result<(), DiskError> {
         rustix::fs::mkdirat(self.as_fd(), name, permissions(mode))
-            .context("create the directory", shown(name))
+            .context("create the directory", self.shown(name))
     }
 
     /// `symlink(2)`.
@@ -62,7 +62,7 @@ impl Directory {
     /// # Errors
     /// What the host reports.
     pub fn make_symlink(&self, name: &[u8], target: &[u8]) -> Result<(), DiskError> {
-        rustix::fs::symlinkat(target, self.as_fd(), name).context("create the link", shown(name))
+        rustix::fs::symlinkat(target, self.as_fd(), name).context("create the link", self.shown(name))
     }
 
     /// `mknod(2)`.
@@ -79,7 +79,7 @@ impl Directory {
             Kind::File | Kind::Directory | Kind::Symlink => FileType::RegularFile,
         };
         rustix::fs::mknodat(self.as_fd(), name, file_type, permissions(new.mode), new.device)
-            .context("create the node", shown(name))
+            .context("create the node", self.shown(name))
     }
 
     /// `mknod(2)`: no such call relative to a directory on this host.
@@ -89,7 +89,7 @@ impl Directory {
     #[cfg(not(target_os = "linux"))]
     pub fn make_special(&self, name: &[u8], new: NewSpecial) -> Result<(), DiskError> {
         let _ = new;
-        Err(DiskError::new("create the node", shown(name), super::unsupported()))
+        Err(DiskError::new("create the node", self.shown(name), super::unsupported()))
     }
 
     /// `unlink(2)`.
@@ -97,7 +97,7 @@ impl Directory {
     /// # Errors
     /// What the host reports.
     pub fn unlink(&self, name: &[u8]) -> Result<(), DiskError> {
-        rustix::fs::unlinkat(self.as_fd(), name, AtFlags::empty()).context("remove", shown(name))
+        rustix::fs::unlinkat(self.as_fd(), name, AtFlags::empty()).context("remove", self.shown(name))
     }
 
     /// `rmdir(2)`.
@@ -106,7 +106,7 @@ impl Directory {
     /// What the host reports.
     pub fn remove_directory(&self, name: &[u8]) -> Result<(), DiskError> {
         rustix::fs::unlinkat(self.as_fd(), name, AtFlags::REMOVEDIR)
-            .context("remove the directory", shown(name))
+            .context("remove the directory", self.shown(name))
     }
 
     /// `rename(2)`.
@@ -114,7 +114,7 @@ impl Directory {
     /// # Errors
     /// What the host reports.
     pub fn rename(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<(), DiskError> {
-        rustix::fs::renameat(self.as_fd(), name, to.as_fd(), new_name).context("rename", shown(name))
+        rustix::fs::renameat(self.as_fd(), name, to.as_fd(), new_name).context("rename", self.shown(name))
     }
 
     /// `renameat2(2)` with `RENAME_EXCHANGE`.
@@ -123,7 +123,7 @@ impl Directory {
     /// What the host reports.
     pub fn exchange(&self, name: &[u8], with: &Self, other: &[u8]) -> Result<(), DiskError> {
         rustix::fs::renameat_with(self.as_fd(), name, with.as_fd(), other, rustix::fs::RenameFlags::EXCHANGE)
-            .context("exchange", shown(name))
+            .context("exchange", self.shown(name))
     }
 
     /// `renameat2(2)` with `RENAME_WHITEOUT`: a 0/0 character device takes the old name.
@@ -133,7 +133,7 @@ impl Directory {
     #[cfg(target_os = "linux")]
     pub fn rename_leaving_whiteout(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<(), DiskError> {
         rustix::fs::renameat_with(self.as_fd(), name, to.as_fd(), new_name, rustix::fs::RenameFlags::WHITEOUT)
-            .context("rename", shown(name))
+            .context("rename", self.shown(name))
     }
 
     /// `renameat2(2)` with `RENAME_WHITEOUT`, which this host does not have.
@@ -143,7 +143,7 @@ impl Directory {
     #[cfg(not(target_os = "linux"))]
     pub fn rename_leaving_whiteout(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<(), DiskError> {
         let _ = (to, new_name);
-        Err(DiskError::new("rename", shown(name), super::unsupported()))
+        Err(DiskError::new("rename", self.shown(name), super::unsupported()))
     }
 
     /// `link(2)`: gives `spot` the further name `name` in this directory.
@@ -160,7 +160,7 @@ impl Directory {
                 rustix::fs::linkat(rustix::fs::CWD, path, self.as_fd(), name, AtFlags::SYMLINK_FOLLOW)
             }
         }
-        .context("link", shown(name))
+        .context("link", self.shown(name))
     }
 
     /// Returns all names but `.` and `..`, in the disk's order.
@@ -169,8 +169,8 @@ impl Directory {
     /// What the host reports.
     pub fn list(&self) -> Result<Vec<Listed>, DiskError> {
         let mut names = Vec::new();
-        for entry in Dir::new(self.readable()?).context("list the directory", ".")? {
-            let entry = entry.context("list the directory", ".")?;
+        for entry in Dir::new(self.readable()?).context("list the directory", self.shown(b"."))? {
+            let entry = entry.context("list the directory", self.shown(b"."))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;

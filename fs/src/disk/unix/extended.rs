@@ -4,7 +4,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::spot::self_path;
-use super::{Spot, shown};
+use super::Spot;
 use crate::disk::{Context, DiskError};
 
 /// What an absent attribute is reported as: ENODATA, which macOS and the BSDs call ENOATTR.
@@ -126,14 +126,14 @@ impl Spot {
 
     fn shown(&self) -> std::path::PathBuf {
         match self {
-            Self::Named { name, .. } => shown(name),
+            Self::Named { directory, name } => directory.shown(name).into(),
             Self::Open(_) => "an unlinked file".into(),
         }
     }
 }
 
 impl super::Directory {
-    fn path_by_descriptor(&self) -> String {
+    pub(super) fn path_by_descriptor(&self) -> String {
         use std::os::fd::AsRawFd;
         let root = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
         format!("{root}/{}", self.descriptor.as_raw_fd())

@@ -54,7 +54,7 @@ impl Directory {
     pub fn child(&self, name: &[u8]) -> Result<Self, DiskError> {
         let flags = PASS | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.descriptor, name, flags, Mode::empty());
-        Ok(Self { descriptor: opened.context("open the directory", shown(name))? })
+        Ok(Self { descriptor: opened.context("open the directory", self.shown(name))? })
     }
 
     /// Returns the directory as a file, for `fsync(2)`, `flock(2)` and listing.
@@ -63,7 +63,7 @@ impl Directory {
     /// The directory cannot be read.
     pub fn readable(&self) -> Result<OwnedFd, DiskError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty()).context("open the directory", ".")
+        rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty()).context("open the directory", self.shown(b"."))
     }
 
     /// Makes earlier changes of this directory's names durable.
@@ -71,7 +71,13 @@ impl Directory {
     /// # Errors
     /// What `fsync(2)` reports.
     pub fn sync(&self) -> Result<(), DiskError> {
-        rustix::fs::fsync(self.readable()?).context("sync the directory", ".")
+        rustix::fs::fsync(self.readable()?).context("sync the directory", self.shown(b"."))
+    }
+}
+
+impl Directory {
+    fn shown<'a>(&'a self, name: &'a [u8]) -> Shown<'a> {
+        Shown { directory: self, name }
     }
 }
 
@@ -100,10 +106,23 @@ pub fn device_number(major: u32, minor: u32) -> u64 {
     rustix::fs::makedev(major, minor) as u64
 }
 
-/// Turns a name of any bytes into a path for messages.
-fn shown(name: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    PathBuf::from(std::ffi::OsStr::from_bytes(name))
+/// A name in an open directory, which becomes a path when somebody has to be told.
+struct Shown<'a> {
+    directory: &'a Directory,
+    name: &'a [u8],
+}
+
+impl From<Shown<'_>> for PathBuf {
+    fn from(Shown { directory, name }: Shown<'_>) -> Self {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(name);
+        // Where the directory is now; elsewhere than on Linux, and where /proc is missing, the name has to do.
+        match std::fs::read_link(directory.path_by_descriptor()) {
+            Ok(path) if name == "." => path,
+            Ok(path) => path.join(name),
+            Err(_) => name.into(),
+        }
+    }
 }
 
 /// Returns `None` for `ENOENT`.

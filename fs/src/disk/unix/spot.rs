@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 
-use super::{Directory, absent, shown};
+use super::{Directory, absent};
 use crate::disk::{Context, DiskError};
 use crate::node::{Attributes, Kind, Timestamp};
 
@@ -107,7 +107,7 @@ impl Spot {
             Self::Named { directory, name } => {
                 let flags = flags | OFlags::NOFOLLOW;
                 let opened = rustix::fs::openat(directory.as_fd(), &**name, flags, Mode::empty());
-                Ok(File::from(opened.context("open", shown(name))?))
+                Ok(File::from(opened.context("open", directory.shown(name))?))
             }
             Self::Open(descriptor) => {
                 let opened = rustix::fs::open(self_path(descriptor)?, flags, Mode::empty());
@@ -130,7 +130,7 @@ impl Spot {
         #[cfg(not(target_os = "linux"))]
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let opened = rustix::fs::openat(directory.as_fd(), &**name, flags, Mode::empty());
-        Ok(Arc::new(opened.context("open", shown(name))?))
+        Ok(Arc::new(opened.context("open", directory.shown(name))?))
     }
 
     /// `chmod(2)`; never called on a symbolic link, which has no mode of its own on Linux.
@@ -143,7 +143,7 @@ impl Spot {
         match self {
             Self::Named { directory, name } => {
                 rustix::fs::chmodat(directory.as_fd(), &**name, mode, AtFlags::empty())
-                    .context("change the mode of", shown(name))
+                    .context("change the mode of", directory.shown(name))
             }
             Self::Open(descriptor) => rustix::fs::chmod(self_path(descriptor)?, mode)
                 .context("change the mode of", "an unlinked file"),
@@ -161,7 +161,7 @@ impl Spot {
         match self {
             Self::Named { directory, name } => {
                 rustix::fs::chownat(directory.as_fd(), &**name, user, group, AtFlags::SYMLINK_NOFOLLOW)
-                    .context("change the owner of", shown(name))
+                    .context("change the owner of", directory.shown(name))
             }
             Self::Open(descriptor) => rustix::fs::chown(self_path(descriptor)?, user, group)
                 .context("change the owner of", "an unlinked file"),
@@ -180,7 +180,7 @@ impl Spot {
         match self {
             Self::Named { directory, name } => {
                 rustix::fs::utimensat(directory.as_fd(), &**name, &times, AtFlags::SYMLINK_NOFOLLOW)
-                    .context("change the times of", shown(name))
+                    .context("change the times of", directory.shown(name))
             }
             Self::Open(descriptor) => {
                 let path = self_path(descriptor)?;
@@ -197,7 +197,7 @@ impl Spot {
     pub fn read_link(&self) -> Result<Vec<u8>, DiskError> {
         let target = match self {
             Self::Named { directory, name } => rustix::fs::readlinkat(directory.as_fd(), &**name, Vec::new())
-                .context("read the link", shown(name))?,
+                .context("read the link", directory.shown(name))?,
             Self::Open(descriptor) => rustix::fs::readlinkat(descriptor.as_fd(), "", Vec::new())
                 .context("read the link", "an unlinked link")?,
         };
@@ -212,7 +212,7 @@ impl Directory {
     /// What the host reports.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, DiskError> {
         let found = absent(rustix::fs::statat(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW));
-        Ok(found.context("stat", shown(name))?.map(|found| from_host(&found)))
+        Ok(found.context("stat", self.shown(name))?.map(|found| from_host(&found)))
     }
 }
 

@@ -149,7 +149,7 @@ impl Inner {
             }
             let content = tables::content(index, node)?;
             if let (Place::Run(decoded), Some(digest)) = (&content.place, content.digest)
-                && batch.object(&digest)?.is_none()
+                && batch.object_of(&digest, content.size)?.is_none()
             {
                 missing.push((*decoded, content.size, digest));
             }

@@ -201,7 +201,6 @@ impl Inner {
                 growing.tree.read(0, |nodes| Ok(tables::path(nodes, node))).unwrap_or_default()
             }
         };
-        tracing::error!(slot = %self.slot, path = %path, "{error}");
         LayerError::Corrupt { slot: self.slot.clone(), path, reason: error.to_string() }
     }
 

@@ -163,7 +163,7 @@ impl State {
     fn append(&mut self, bytes: &[u8]) -> Result<(), IndexError> {
         match &mut self.target {
             Target::File { file, temporary } => {
-                (&**file).write_all(bytes).context("write", temporary)?;
+                (&**file).write_all(bytes).context("write", &*temporary)?;
             }
             Target::Memory(memory) => Arc::make_mut(memory).extend_from_slice(bytes),
         }
@@ -265,7 +265,7 @@ impl State {
             Target::File { file, temporary } => {
                 let mut file = &**file;
                 let result = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(block));
-                result.context("write", temporary)?;
+                result.context("write", &*temporary)?;
             }
         }
         Ok(())

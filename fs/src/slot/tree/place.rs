@@ -15,6 +15,8 @@ use crate::slot::{Limits, NoticeKind, SlotError};
 
 /// `NAME_MAX` of Linux, macOS and Windows alike.
 const LONGEST_NAME: usize = 255;
+/// `PATH_MAX` of Linux less the closing NUL; Linux makes no link without a target.
+const LONGEST_TARGET: usize = 4095;
 /// As many links as Linux follows (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 
@@ -73,6 +75,11 @@ impl Nodes {
         }
         if entry.body == Body::Unknown {
             return Err(NoticeKind::UnknownKind.into());
+        }
+        if let Body::Symlink(target) = &entry.body
+            && (target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0))
+        {
+            return Err(NoticeKind::BadName.into());
         }
         let mut names = split(&entry.path)?;
         if entry.path.starts_with(b"/") {

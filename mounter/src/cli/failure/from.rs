@@ -9,6 +9,7 @@ use slotfs_fs::slot::SlotError;
 use slotfs_policy::access::AccessError;
 
 use super::{Failure, FailureKind};
+use crate::cli::output::human_size;
 use crate::extract::ExtractError;
 use crate::extract::layers::LayersError;
 use crate::plan::PolicyError;
@@ -16,6 +17,8 @@ use crate::settings::SettingsError;
 use crate::workenv::WorkenvError;
 
 const GET_AGAIN: &str = "get it again from where it was published";
+
+const ANOTHER_DISK: &str = "free some space, or name a directory on another disk";
 
 impl From<DiskError> for Failure {
     fn from(error: DiskError) -> Self {
@@ -163,14 +166,15 @@ impl From<ExtractError> for Failure {
                 Self::new(FailureKind::Disk, message).hint("name a new directory, or an empty one")
             }
             ExtractError::InUse { .. } => Self::new(FailureKind::Busy, message).hint("name a new directory"),
-            ExtractError::NoSpace { .. } | ExtractError::DiskFull { .. } => {
-                Self::new(FailureKind::Disk, message)
-                    .hint("free some space, or name a directory on another disk")
+            ExtractError::NoSpace { path, needed, available } => {
+                let (path, needed, available) = (path.display(), human_size(needed), human_size(available));
+                let message =
+                    format!("cannot extract to `{path}`: it takes about {needed}, {available} are free");
+                Self::new(FailureKind::Disk, message).hint(ANOTHER_DISK)
             }
-            ExtractError::Content { source, .. } => {
-                let cause = Self::from(*source);
-                Self { message, ..cause }
-            }
+            ExtractError::DiskFull { .. } => Self::new(FailureKind::Disk, message).hint(ANOTHER_DISK),
+            // It names slot and path itself.
+            ExtractError::Content { source, .. } => (*source).into(),
             ExtractError::Short { .. } => Self::new(FailureKind::Verification, message).hint(GET_AGAIN),
             ExtractError::Interrupted { .. } => Self::new(FailureKind::Mount, message),
             ExtractError::Disk(error) => error.into(),

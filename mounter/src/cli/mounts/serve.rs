@@ -22,6 +22,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let filter = EnvFilter::try_new(&arguments.filter).unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
+    // The log may lie on a full disk, which is nothing to die of. Reporting that to standard error, which is the log, is.
+    let log = log.log_internal_errors(false);
     // Only tests start a second log in one process.
     let _ = log.with_writer(std::io::stderr).try_init();
     match serve::serve_for_caller() {
