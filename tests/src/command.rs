@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::package::PackageBuilder;
+
 /// How long a test waits for something that takes milliseconds, on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -142,6 +144,15 @@ impl Home {
         self.cache().join(format!(".{name}.pspf/slotfs"))
     }
 
+    /// Writes a package into the home and returns where it is.
+    pub fn package(&self, file: &str, package: PackageBuilder) -> PathBuf {
+        let path = self.root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&path);
+        package.write(&path);
+        path
+    }
+
     /// Prepares a program in this home's environment, which holds nothing of the tester's own.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
@@ -231,6 +242,26 @@ impl Done {
     pub fn of(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Self::from(child.wait_with_output().unwrap())
+    }
+
+    /// Runs `command` to its end, which has to come within `limit`.
+    ///
+    /// # Panics
+    /// It does not end; it is killed then.
+    #[track_caller]
+    pub fn within(limit: Duration, command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(limit) else {
+            // Not waited for yet, so the number is still its own.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = receiver.recv_timeout(PATIENCE);
+            panic!("not ended after {} s: {command:?}", limit.as_secs());
+        };
+        waiting.join().unwrap().unwrap();
+        Self::from(output.unwrap())
     }
 
     /// Returns the run if it succeeded.
@@ -371,4 +402,19 @@ fn unescape(field: &[u8]) -> PathBuf {
         }
     }
     PathBuf::from(OsStr::from_bytes(&bytes))
+}
+
+/// Starts a package whose program is this shell script. It may hold no single quote; `{workenv}` is replaced in it, and
+/// further arguments are its `$0`, `$1`, ….
+#[must_use]
+pub fn shell_package(name: &str, script: &str) -> PackageBuilder {
+    assert!(!script.contains('\''), "the command line would end there");
+    PackageBuilder::new(name, "1.0").command(&format!("/bin/sh -c '{script}'"))
+}
+
+/// Returns a setup command that runs this shell script, which may hold no single quote.
+#[must_use]
+pub fn setup_script(script: &str) -> serde_json::Value {
+    assert!(!script.contains('\''), "the command line would end there");
+    serde_json::json!({ "type": "execute", "command": format!("/bin/sh -c '{script}'") })
 }

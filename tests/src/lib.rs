@@ -1,6 +1,8 @@
 //! Test harness.
 
 #[cfg(unix)]
+pub mod archive;
+#[cfg(unix)]
 pub mod command;
 pub mod fixtures;
 pub mod model;
@@ -11,5 +13,7 @@ pub mod mounted_subject;
 pub mod operations;
 pub mod package;
 pub mod subject;
+#[cfg(unix)]
+pub mod tree;
 #[cfg(unix)]
 pub mod volume_subject;

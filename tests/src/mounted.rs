@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use slotfs_fs::driver::{self, MountOptions, Served, Statistics, UnmountError};
+use slotfs_fs::driver::{self, MountOptions, OpenMode, Served, Statistics, UnmountError};
+use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
+use slotfs_fs::overlay::Upper;
 use slotfs_fs::volume::{PlacedLayer, Volume, VolumeOptions};
 
 /// The environment variable that turns a skipped test into a failed one.
@@ -57,6 +59,70 @@ pub fn volume(layer: MemoryLayerBuilder) -> Volume {
         writable: true,
     };
     Volume::new(vec![placed], None, VolumeOptions::default()).expect("a volume over memory")
+}
+
+/// A mounted volume that can be written to, over one layer in memory, with an upper directory that outlives mounts.
+#[derive(Debug)]
+pub struct Writable {
+    mounted: Option<Mounted>,
+    layer: Arc<MemoryLayer>,
+    mode: OpenMode,
+    folder: tempfile::TempDir,
+}
+
+impl Writable {
+    /// Mounts `layer` with an empty upper directory, or returns nothing when mounting is not possible here and the
+    /// test is to be skipped.
+    ///
+    /// # Panics
+    /// The layer was not built as it should, or mounting failed although FUSE is usable.
+    #[must_use]
+    pub fn new(layer: MemoryLayerBuilder, mode: OpenMode) -> Option<Self> {
+        let layer = Arc::new(layer.build().expect("the layer's description holds together"));
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let mut writable = Self { mounted: None, layer, mode, folder };
+        writable.mount().then_some(writable)
+    }
+
+    fn mount(&mut self) -> bool {
+        let (upper, work) = (self.upper(), self.folder.path().join("work"));
+        let upper = Upper::open(&upper, &work).expect("the upper directory opens");
+        let placed = PlacedLayer {
+            name: "memory".into(),
+            layer: Arc::clone(&self.layer) as Arc<dyn Layer>,
+            target: Vec::new(),
+            writable: true,
+        };
+        let volume = Volume::new(vec![placed], Some(upper), VolumeOptions { devices: true });
+        self.mounted =
+            Mounted::with(volume.expect("a volume over memory"), |options| options.open = self.mode);
+        self.mounted.is_some()
+    }
+
+    /// Unmounts and mounts again.
+    ///
+    /// # Panics
+    /// One of both failed.
+    pub fn remount(&mut self) {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.unmount();
+        }
+        assert!(self.mount(), "it was mountable before");
+    }
+
+    /// Returns the upper directory.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.folder.path().join("upper")
+    }
+}
+
+impl std::ops::Deref for Writable {
+    type Target = Mounted;
+
+    fn deref(&self) -> &Mounted {
+        self.mounted.as_ref().expect("mounted until it is dropped")
+    }
 }
 
 /// A mounted volume.

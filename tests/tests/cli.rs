@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod cli {
+    mod extract;
     mod general;
     mod inspect;
     mod list;

@@ -1,9 +1,9 @@
-//! Read-only memory maps of files that are published once and never changed in place.
+//! Read-only memory maps of files that are published once and never changed in place, and memory of their kind.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: another process could truncate it")]
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// A whole file, mapped for reading.
 #[derive(Debug)]
@@ -28,5 +28,34 @@ impl Deref for Mapping {
 
     fn deref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// Zeroed memory that goes back to the system when dropped, not to an allocator's free list.
+#[derive(Debug)]
+pub struct Buffer(Option<memmap2::MmapMut>);
+
+impl Buffer {
+    /// Returns `length` zero bytes.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn zeroed(length: usize) -> io::Result<Self> {
+        // An empty map is refused by every host.
+        Ok(Self(if length == 0 { None } else { Some(memmap2::MmapMut::map_anon(length)?) }))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().unwrap_or_default()
     }
 }

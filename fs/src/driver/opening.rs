@@ -11,6 +11,7 @@ use super::opens::{Way, Wish};
 use super::privileges::without_privileges;
 use super::replies::{GENERATION, access, bytes, caller, handle_number, needed};
 use super::server::FuseDriver;
+use crate::disk::DiskError;
 use crate::volume::{Access, Entry, FsError, HandleId, Lookup, NodeId, Opened};
 
 /// A file that was opened, and how it is served.
@@ -40,12 +41,28 @@ impl FuseDriver {
         register: impl FnOnce(&File) -> io::Result<BackingId>,
     ) -> Result<OpenFile, FsError> {
         let node = self.node(number)?;
+        self.check_truncation(node, flags)?;
         let opened = self.volume.open(node, access(flags), truncates(flags))?;
         if truncates(flags) && request.uid() != 0 {
             self.drop_privileges(request, number, node)?;
         }
         let way = self.way(node, access(flags), &opened, register);
         Ok(OpenFile { opened, way })
+    }
+
+    /// Refuses to truncate a file that is opened for reading alone, which POSIX leaves undefined, if it may be
+    /// running. The kernel finds out whether it is only after we have answered, so a running program would lose
+    /// its text; who opens for writing is turned away before we hear of it.
+    fn check_truncation(&self, node: NodeId, flags: OpenFlags) -> Result<(), FsError> {
+        const EXECUTE: u32 = 0o111;
+        if truncates(flags)
+            && !access(flags).write
+            && self.volume.attributes(node)?.attributes.mode & EXECUTE != 0
+        {
+            let busy = io::Error::from_raw_os_error(libc::ETXTBSY);
+            return Err(DiskError::new("truncate", "a program opened for reading", busy).into());
+        }
+        Ok(())
     }
 
     /// Makes a file and opens it; opens what exists by now where the caller does not mind.
@@ -77,7 +94,10 @@ impl FuseDriver {
         let Lookup::Found(entry) = self.volume.lookup(parent, bytes(name))? else {
             return Err(FsError::NotFound);
         };
-        match self.volume.open(entry.node, access(flags), truncates(flags)) {
+        let opened = self
+            .check_truncation(entry.node, flags)
+            .and_then(|()| self.volume.open(entry.node, access(flags), truncates(flags)));
+        match opened {
             Ok(opened) => Ok((entry, opened)),
             Err(error) => {
                 self.volume.forget(entry.node, 1);

@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod memory;
+pub mod slot;
 pub mod stack;
 
 use std::fmt::Debug;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 use crate::disk::DiskError;
 use crate::node::{Attributes, Kind};
+
+pub use self::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions, SlotStatistics};
 
 /// A node of one layer. The same content gives the same numbers in every process and at every mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -77,6 +77,9 @@ pub enum SlotError {
         /// The first error, as text.
         reason: String,
     },
+    /// A directory of the host has no stored bytes.
+    #[error("a directory of the host cannot be indexed as a slot")]
+    IsDirectory,
     /// The slot's index is damaged.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -98,9 +101,9 @@ impl SlotError {
     /// Wraps the error so that it can pass through [`io::Read`].
     #[must_use]
     pub fn into_read(self) -> io::Error {
-        match self {
-            Self::Read { source } => source,
-            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        if let Self::Read { source } = self {
+            return source;
         }
+        io::Error::new(io::ErrorKind::InvalidData, self)
     }
 }

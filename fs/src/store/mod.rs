@@ -1,14 +1,37 @@
 //! File contents by digest, shared by every work environment of the machine.
+//!
+//! An object is one read-only file named by the SHA-256 of its content. Anything may be removed at any time: what is
+//! missing is made again from the package it came from.
+//!
+//! **Invariant:** a file under an object's name has exactly that content, also after a crash: content reaches the disk
+//! before its name does. Objects are written into a staging folder, made durable together by one `syncfs(2)`
+//! (one `fsync(2)` each where that is missing), and then renamed.
 
-use std::fs::File;
-use std::path::Path;
+mod batch;
+mod layout;
+mod usage;
+mod writer;
 
-use crate::disk::DiskError;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::disk::digest::Digest;
+use crate::disk::{Context, DiskError, atomic};
+
+pub use self::batch::Batch;
+pub use self::usage::{Usage, sweep};
+pub use self::writer::{ObjectWriter, Staged};
 
 /// The folder `objects-v1`: one read-only file per distinct content.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    root: PathBuf,
+    /// Whether left-overs of dead processes were removed since this store was opened.
+    swept: AtomicBool,
+}
 
 impl Store {
     /// Opens the store below `shared` (`{cache}/.slotfs`), creating what is missing.
@@ -16,8 +39,19 @@ impl Store {
     /// # Errors
     /// Names the folder that could not be made.
     pub fn open(shared: &Path) -> Result<Self, DiskError> {
-        let _ = shared;
-        todo!()
+        let root = shared.join(layout::FOLDER);
+        fs::create_dir_all(&root).context("create the directory", &root)?;
+        let tag = shared.join(layout::TAG);
+        if !tag.exists() {
+            atomic::write(&tag, layout::TAG_TEXT)?;
+        }
+        Ok(Self { root, swept: AtomicBool::new(false) })
+    }
+
+    /// Returns the folder of the store.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Opens the object with this digest, if it is here.
@@ -25,7 +59,82 @@ impl Store {
     /// # Errors
     /// Fails when it is here but cannot be opened.
     pub fn object(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
-        let _ = digest;
-        todo!()
+        let path = layout::object(&self.root, digest);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DiskError::new("open", path, error)),
+        }
+    }
+
+    /// Opens the object with this digest if it is here and `length` bytes long. One of another length was damaged from
+    /// outside; it is removed, so that it is made again.
+    ///
+    /// # Errors
+    /// As [`Self::object`].
+    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<File>, DiskError> {
+        let Some(file) = self.object(digest)? else { return Ok(None) };
+        let path = layout::object(&self.root, digest);
+        let found = file.metadata().context("stat", &path)?.len();
+        if found == length {
+            return Ok(Some(file));
+        }
+        tracing::error!("`{}` has {found} bytes instead of {length}; it is removed", path.display());
+        self.remove(digest)?;
+        Ok(None)
+    }
+
+    /// Tells whether the object is here.
+    #[must_use]
+    pub fn contains(&self, digest: &Digest) -> bool {
+        layout::object(&self.root, digest).exists()
+    }
+
+    /// Reads the whole object and compares its digest; a damaged one is removed.
+    ///
+    /// # Errors
+    /// The object cannot be read or removed.
+    pub fn verify(&self, digest: &Digest) -> Result<bool, DiskError> {
+        let Some(file) = self.object(digest)? else { return Ok(false) };
+        let path = layout::object(&self.root, digest);
+        let length = file.metadata().context("stat", &path)?.len();
+        let range = crate::disk::range::FileRange::new(Arc::new(file), 0, length);
+        let found = range.map(|range| Digest::of_range(&range)).transpose().context("read", &path)?;
+        if found == Some(*digest) {
+            return Ok(true);
+        }
+        tracing::error!("`{}` does not hold what its name says; it is removed", path.display());
+        self.remove(digest)?;
+        Ok(false)
+    }
+
+    /// Removes an object and returns its length; 0 when it is not here. Whoever has it open keeps it.
+    ///
+    /// # Errors
+    /// The host refused.
+    pub fn remove(&self, digest: &Digest) -> Result<u64, DiskError> {
+        let path = layout::object(&self.root, digest);
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(0) };
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(metadata.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(DiskError::new("remove", path, error)),
+        }
+    }
+
+    /// Starts a batch of objects that are published together.
+    ///
+    /// # Errors
+    /// The staging folder cannot be made.
+    pub fn batch(self: &Arc<Self>) -> Result<Batch, DiskError> {
+        if !self.swept.swap(true, Ordering::Relaxed)
+            && let Err(error) = sweep(self)
+        {
+            tracing::warn!("{error}");
+        }
+        Batch::new(Arc::clone(self))
     }
 }
+
+#[cfg(test)]
+mod tests;

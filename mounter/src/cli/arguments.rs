@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 
 use super::mounts::MountCommand;
 use super::output::ColorWish;
-use super::{complete, doctor, inspect, list, man, verify};
+use super::{complete, doctor, extract, inspect, list, man, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -84,6 +84,7 @@ impl PackageArguments {
 pub enum Command {
     #[command(flatten)]
     Mounts(MountCommand),
+    Extract(extract::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     List(list::Arguments),
@@ -102,6 +103,7 @@ impl Command {
         let mut overrides = Overrides::default();
         match self {
             Self::Mounts(command) => command.apply(&mut overrides),
+            Self::Extract(arguments) => arguments.package.apply(&mut overrides),
             Self::Verify(arguments) => arguments.package.apply(&mut overrides),
             Self::Doctor(_)
             | Self::Inspect(_)

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
+use super::mounts;
 use super::output::{Output, Tone, human_age, human_size};
 use super::status::{self, State, Status};
 use super::table::{Cell, Side, Table};
@@ -24,6 +25,7 @@ pub struct Arguments {
 /// The cache directory or the mount table cannot be read.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let cache = Cache::new(&context.settings.cache_directory.value);
+    mounts::sweep(context);
     let table = mount_table::read()?;
     let mut statuses: Vec<Status> = cache.all()?.iter().map(|listed| status::of(listed, &table)).collect();
     statuses

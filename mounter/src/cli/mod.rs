@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod complete;
 pub mod context;
 pub mod doctor;
+pub mod extract;
 pub mod failure;
 pub mod inspect;
 pub mod list;
@@ -15,6 +16,7 @@ pub mod mounts;
 #[cfg(not(unix))]
 #[path = "mounts/absent.rs"]
 pub mod mounts;
+pub mod notices;
 pub mod output;
 pub mod package;
 pub mod progress;
@@ -86,6 +88,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     context::start_log(&context.settings.log, context.output)?;
     match command {
         Command::Mounts(command) => command.run(context),
+        Command::Extract(arguments) => extract::run(arguments, context),
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),

@@ -34,13 +34,19 @@ pub fn open(path: &Path) -> Result<Package, Failure> {
     Ok(Package::open(path, &Limits::default())?)
 }
 
+/// Returns where it is remembered which packages were found good.
+#[must_use]
+pub fn ledger(cache: &Cache) -> Ledger {
+    Ledger::new(cache.shared().join("verified-v1"))
+}
+
 /// Hashes every slot, with a bar where a person watches, and remembers what was good.
 ///
 /// # Errors
 /// The package cannot be read.
 pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Verification, Failure> {
-    let shared = Cache::new(&context.settings.cache_directory.value).shared();
-    let ledger = Ledger::new(shared.join("verified-v1"));
+    let cache = Cache::new(&context.settings.cache_directory.value);
+    let ledger = ledger(&cache);
     if recall == Recall::Allowed
         && let Some(known) = ledger.recall(package)
     {
@@ -57,7 +63,7 @@ pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Veri
     })?;
     bars.clear();
     // Only a cache that exists is written to: a check makes no cache.
-    if shared.is_dir()
+    if cache.shared().is_dir()
         && let Err(error) = ledger.record(package, &verification)
     {
         tracing::debug!("cannot remember the verification: {error}");

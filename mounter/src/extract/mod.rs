@@ -8,6 +8,7 @@
 
 mod destination;
 mod error;
+pub mod layers;
 mod plan;
 pub mod progress;
 mod report;

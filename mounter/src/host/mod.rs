@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod health;
+pub mod interrupt;
 pub mod mount_table;
 pub mod plain;
 pub mod privilege;

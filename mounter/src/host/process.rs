@@ -71,6 +71,20 @@ pub fn close_inherited_files() {
     }
 }
 
+/// Tells whether somebody still has the other end of the pipe that is standard output.
+#[must_use]
+pub fn is_output_read() -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let output = std::io::stdout();
+    let mut watched = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    // POLLERR means that nobody can read any more (poll(2), "write end of a pipe").
+    match poll(&mut watched, PollTimeout::ZERO) {
+        Ok(_) => watched[0].revents().is_none_or(|events| !events.contains(PollFlags::POLLERR)),
+        Err(_) => true,
+    }
+}
+
 /// Points standard input and output at `/dev/null`; standard error stays.
 ///
 /// # Errors

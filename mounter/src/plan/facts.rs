@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::package::trailer::Index;
+use slotfs_fs::package::verify::Verification;
 use slotfs_fs::package::{Package, PackageKind};
 
 use crate::workenv::{self, IndexFacts, PackageFacts, PackageId};
@@ -14,6 +16,8 @@ use crate::workenv::{self, IndexFacts, PackageFacts, PackageId};
 pub struct Examined {
     /// The package.
     pub package: Package,
+    /// What hashing its slots found, now or earlier.
+    pub verification: Verification,
     /// As its work environment sees it.
     pub facts: PackageFacts,
 }
@@ -23,9 +27,15 @@ impl Examined {
     ///
     /// # Errors
     /// The package's path cannot be resolved any more.
-    pub fn new(package: Package) -> Result<Self, DiskError> {
+    pub fn new(package: Package, verification: Verification) -> Result<Self, DiskError> {
         let facts = facts(&package)?;
-        Ok(Self { package, facts })
+        Ok(Self { package, verification, facts })
+    }
+
+    /// Returns what the stored bytes of the slot at `position` were found to hash to; `None` for a directory.
+    #[must_use]
+    pub fn digest(&self, position: u32) -> Option<Digest> {
+        self.verification.slots.iter().find(|slot| slot.position == position)?.digest
     }
 
     /// Returns which file was verified; `None` for a directory, which may change at any time.

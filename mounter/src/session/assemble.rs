@@ -1,12 +1,25 @@
-//! From a request to a volume: the package is opened, checked to be the one that was verified, and its slots become
-//! layers.
+//! From a request to a volume: the package is opened, checked to be the one that was verified, its slots become layers,
+//! and what is to go from the upper directory goes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use slotfs_fs::disk::DiskError;
-use slotfs_fs::overlay::Upper;
-use slotfs_fs::package::{Limits, Package, PackageError, PackageKind};
-use slotfs_fs::volume::{FsError, PlacedLayer, Volume, VolumeOptions};
+use slotfs_fs::disk::digest::Digest;
+use slotfs_fs::layer::LayerError;
+use slotfs_fs::layer::directory::DirectoryLayer;
+use slotfs_fs::layer::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions};
+use slotfs_fs::layer::stack::{PlacedLayer, Stack};
+use slotfs_fs::overlay::{Upper, drop_owned};
+use slotfs_fs::package::{Container, Limits, Package, PackageError, PackageKind, Slot};
+use slotfs_fs::slot::{self, SlotError};
+use slotfs_fs::store::Store;
+use slotfs_fs::volume::{FsError, Volume, VolumeOptions};
 
-use super::request::{FailureCause, ServeRequest};
+use crate::workenv::Workenv;
+
+use super::request::{FailureCause, ServeRequest, ServedSlot};
 
 /// Why a package cannot become a volume.
 #[derive(Debug, thiserror::Error)]
@@ -18,18 +31,32 @@ pub enum AssembleError {
     #[error("`{}` was changed after it was verified", path.display())]
     Changed {
         /// Which package.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// It does not have the slots that were planned for.
-    #[error("`{}` has no slot `{slot}` at position {position}", path.display())]
+    #[error("`{}` has no slot `{slot}` at position {position} that was verified", path.display())]
     NoSuchSlot {
         /// Which package.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The slot's id.
         slot: String,
         /// Where it should be.
         position: u32,
     },
+    /// A slot cannot be opened.
+    #[error("cannot open slot `{slot}` of `{}`: {source}", path.display())]
+    Slot {
+        /// Which package.
+        path: PathBuf,
+        /// The slot's id.
+        slot: String,
+        /// Why.
+        #[source]
+        source: SlotError,
+    },
+    /// A slot does not decode.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// The upper directory, the store or an index cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -37,7 +64,7 @@ pub enum AssembleError {
     #[error("cannot join the slots of `{}`: {source}", path.display())]
     Volume {
         /// Which package.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         #[source]
         source: FsError,
@@ -49,38 +76,154 @@ impl AssembleError {
     #[must_use]
     pub fn cause(&self) -> FailureCause {
         match self {
-            Self::Package(PackageError::Disk(_)) | Self::Disk(_) => FailureCause::Disk,
+            Self::Package(PackageError::Disk(_))
+            | Self::Disk(_)
+            | Self::Layer(LayerError::Disk(_))
+            | Self::Slot { source: SlotError::Disk(_), .. } => FailureCause::Disk,
             Self::Package(_) => FailureCause::Format,
-            Self::Changed { .. } | Self::NoSuchSlot { .. } => FailureCause::Verification,
+            Self::Changed { .. }
+            | Self::NoSuchSlot { .. }
+            | Self::Layer(LayerError::Corrupt { .. })
+            | Self::Slot { .. } => FailureCause::Verification,
             Self::Volume { .. } => FailureCause::Mount,
         }
     }
 }
 
-/// Makes the volume that `request` asks for.
-///
-/// # Errors
-/// The package is not the one that was verified, or something that the volume needs cannot be opened.
-pub(super) fn assemble(request: &ServeRequest) -> Result<Volume, AssembleError> {
-    let package = Package::open(&request.package, &Limits::default())?;
-    if package.kind() != PackageKind::Directory && Some(package.identity()) != request.identity {
-        return Err(AssembleError::Changed { path: request.package.clone() });
+/// The slots of a request as layers.
+#[derive(Debug)]
+pub(super) struct Layers {
+    placed: Vec<PlacedLayer>,
+    slots: Vec<SlotLayer>,
+}
+
+impl Layers {
+    /// Opens the package and its slots.
+    pub(super) fn open(request: &ServeRequest, workenv: &Workenv) -> Result<Self, AssembleError> {
+        let package = Package::open(&request.package, &Limits::default())?;
+        if package.kind() != PackageKind::Directory && Some(package.identity()) != request.identity {
+            return Err(AssembleError::Changed { path: request.package.clone() });
+        }
+        let shared = workenv.cache().shared();
+        let home = SlotHome { store: Some(Arc::new(Store::open(&shared)?)), shared };
+        let keeper = Arc::new(Keeper::new(KeeperOptions::default()));
+        let mut layers = Self { placed: Vec::with_capacity(request.slots.len()), slots: Vec::new() };
+        for wanted in &request.slots {
+            let slots = package.slots();
+            let slot = slots.iter().find(|slot| slot.position == wanted.position && slot.id == wanted.id);
+            let slot = slot.ok_or_else(|| no_such_slot(request, wanted))?;
+            layers.add(slot, wanted, request, &home, &keeper)?;
+        }
+        Ok(layers)
     }
-    let mut layers: Vec<PlacedLayer> = Vec::with_capacity(request.slots.len());
-    for wanted in &request.slots {
-        let slot =
-            package.slots().iter().find(|slot| slot.position == wanted.position && slot.id == wanted.id);
-        let _slot = slot.ok_or_else(|| AssembleError::NoSuchSlot {
+
+    fn add(
+        &mut self,
+        slot: &Slot,
+        wanted: &ServedSlot,
+        request: &ServeRequest,
+        home: &SlotHome,
+        keeper: &Arc<Keeper>,
+    ) -> Result<(), AssembleError> {
+        let mut placed = |layer| {
+            let (name, target) = (slot.id.clone(), slot.target.clone());
+            self.placed.push(PlacedLayer { name, layer, target, writable: wanted.writable });
+        };
+        if let Container::Directory(path) = &slot.source.container {
+            placed(Arc::new(DirectoryLayer::open(path)?));
+            return Ok(());
+        }
+        let digest = wanted.digest.as_deref().and_then(Digest::parse);
+        let digest = digest.ok_or_else(|| no_such_slot(request, wanted))?;
+        let mut home = home.clone();
+        if !wanted.keep_in_store {
+            home.store = None;
+        }
+        let options = SlotOptions {
+            limits: slot::Limits {
+                decoded_bytes: request.limits.decoded,
+                entries: u32::try_from(request.limits.entries).unwrap_or(u32::MAX),
+                ..slot::Limits::default()
+            },
+            // As if the user had unpacked it.
+            owner: Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
+            keeper: wanted.keep_in_store.then(|| Arc::clone(keeper)),
+            ..SlotOptions::default()
+        };
+        let layer = SlotLayer::open(slot, digest, &home, options).map_err(|source| AssembleError::Slot {
             path: request.package.clone(),
-            slot: wanted.id.clone(),
-            position: wanted.position,
+            slot: slot.id.clone(),
+            source,
         })?;
+        self.slots.push(layer.clone());
+        placed(Arc::new(layer));
+        Ok(())
     }
-    let upper = match &request.spill {
-        Some(spill) => Some(Upper::open(&spill.upper, &spill.work)?),
-        None => None,
-    };
-    layers.shrink_to_fit();
-    Volume::new(layers, upper, VolumeOptions::default())
-        .map_err(|source| AssembleError::Volume { path: request.package.clone(), source })
+
+    /// Joins the layers with the upper directory.
+    pub(super) fn join(&self, request: &ServeRequest) -> Result<Volume, AssembleError> {
+        let upper = match &request.spill {
+            Some(spill) => Some(Upper::open(&spill.upper, &spill.work)?),
+            None => None,
+        };
+        if let Some(upper) = &upper {
+            self.drop_writes(request, upper, |slot| slot.drop_at_start)?;
+        }
+        Volume::new(self.placed.clone(), upper, VolumeOptions::default())
+            .map_err(|source| AssembleError::Volume { path: request.package.clone(), source })
+    }
+
+    /// Takes back what is to go when the mount is gone. No volume of the upper directory lives any more.
+    pub(super) fn drop_writes_at_end(&self, request: &ServeRequest) -> Result<(), AssembleError> {
+        let Some(spill) = &request.spill else { return Ok(()) };
+        if !request.slots.iter().any(|slot| slot.drop_at_end) {
+            return Ok(());
+        }
+        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_end)
+    }
+
+    fn drop_writes(
+        &self,
+        request: &ServeRequest,
+        upper: &Upper,
+        goes: impl Fn(&ServedSlot) -> bool,
+    ) -> Result<(), AssembleError> {
+        if !request.slots.iter().any(&goes) {
+            return Ok(());
+        }
+        let dropped =
+            |layer: Option<u32>| layer.and_then(|layer| request.slots.get(layer as usize)).is_some_and(&goes);
+        let dropped = drop_owned(upper, &Stack::new(self.placed.clone()), &dropped)?;
+        tracing::debug!("{} written names went with their slots", dropped.names);
+        Ok(())
+    }
+
+    /// Waits until every slot is indexed.
+    pub(super) fn settle(&self) -> Result<(), AssembleError> {
+        self.slots.iter().try_for_each(SlotLayer::wait_until_settled).map_err(AssembleError::from)
+    }
+
+    /// Waits for at most `limit` until every slot is indexed, so that the next start need not do it again.
+    pub(super) fn settle_for(&self, limit: Duration) {
+        let slots = self.slots.clone();
+        let (done, wait) = std::sync::mpsc::channel();
+        let settle = move || {
+            // What does not decode was logged, and is no reason to wait for the others any less.
+            for slot in &slots {
+                let _ = slot.wait_until_settled();
+            }
+            let _ = done.send(());
+        };
+        if super::thread("settle", settle).is_ok() {
+            let _ = wait.recv_timeout(limit);
+        }
+    }
+}
+
+fn no_such_slot(request: &ServeRequest, wanted: &ServedSlot) -> AssembleError {
+    AssembleError::NoSuchSlot {
+        path: request.package.clone(),
+        slot: wanted.id.clone(),
+        position: wanted.position,
+    }
 }

@@ -134,7 +134,7 @@ pub fn end(target: &Target, wait: Duration, lazy: bool) -> Result<(), EndError> 
 fn attempt(target: &Target) -> Result<bool, EndError> {
     // Held while unmounting, so that nobody joins a mount that goes.
     let _nobody = match &target.place {
-        Some(place) => match place.try_no_lease()? {
+        Some(place) => match place.no_lease()? {
             Some(lock) => Some(lock),
             None => return Ok(!recover::is_mounted(&target.mountpoint)?),
         },

@@ -49,9 +49,10 @@ impl Halfway {
     }
 
     /// Notes that setup is complete.
+    ///
+    /// Not waited for on disk: a note that comes back after a power failure is settled by what it stands beside.
     pub(super) fn complete(self) -> Result<(), DiskError> {
-        remove_if_there(&self.note)?;
-        atomic::sync_directory(self.note.parent().unwrap_or(Path::new(".")))
+        remove_if_there(&self.note)
     }
 
     /// Removes what setup wrote.
@@ -75,9 +76,11 @@ impl Halfway {
         remove_if_there(&self.note)
     }
 
-    /// Removes what an interrupted setup wrote, if there was one.
-    pub(super) fn undo(workenv: &Workenv) -> Result<(), DiskError> {
-        Self::of(workenv).abandon()
+    /// Settles what an interrupted setup left, if there was one: what it wrote goes, unless the environment was noted
+    /// as prepared before the interruption.
+    pub(super) fn settle(workenv: &Workenv, prepared: bool) -> Result<(), DiskError> {
+        let halfway = Self::of(workenv);
+        if prepared { halfway.complete() } else { halfway.abandon() }
     }
 }
 
@@ -139,12 +142,12 @@ mod tests {
         files::set_mode(&upper.join("lib/deep"), 0o000).unwrap();
         // Killed here: the next start finds the note.
         drop(halfway);
-        Halfway::undo(workenv).unwrap();
+        Halfway::settle(workenv, false).unwrap();
         assert_eq!(entries(&upper).unwrap(), BTreeSet::from([OsString::from("home")]));
         assert!(upper.join("home/me").exists());
 
         std::fs::write(upper.join("kept"), b"").unwrap();
-        Halfway::undo(workenv).unwrap();
+        Halfway::settle(workenv, false).unwrap();
         assert!(upper.join("kept").exists(), "nothing was half done any more");
     }
 
@@ -154,8 +157,10 @@ mod tests {
         let upper = place.workenv().upper();
         let halfway = Halfway::begin(place.workenv()).unwrap();
         std::fs::write(upper.join("installed"), b"").unwrap();
-        halfway.complete().unwrap();
-        Halfway::undo(place.workenv()).unwrap();
+        // Killed between the note that it is prepared and the end of the other note.
+        drop(halfway);
+        Halfway::settle(place.workenv(), true).unwrap();
+        Halfway::settle(place.workenv(), false).unwrap();
         assert!(upper.join("installed").exists());
     }
 }

@@ -13,6 +13,7 @@ use crate::host::process::ProcessHandle;
 use super::error::SessionError;
 use super::place::{Lease, Place};
 use super::record::SessionRecord;
+use super::recover;
 
 /// A lease on a live mount.
 #[derive(Debug)]
@@ -63,7 +64,16 @@ impl Session {
             }
             None => self.place.wait_until_unserved(limit)?,
         };
-        Ok(if gone { Ended::Gone } else { Ended::Busy })
+        if !gone {
+            return Ok(Ended::Busy);
+        }
+        // A server that ended by itself took its record with it; one that was killed could not.
+        if self.place.record().exists()
+            && let Some(start) = self.place.try_start_lock()?
+        {
+            recover::clear(&start, &self.place)?;
+        }
+        Ok(Ended::Gone)
     }
 
     /// Leaves the mount to whoever else holds it, without waiting.

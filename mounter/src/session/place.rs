@@ -172,8 +172,14 @@ impl Place {
     ///
     /// # Errors
     /// The lock file cannot be opened or locked.
-    pub fn try_no_lease(&self) -> Result<Option<FileLock>, DiskError> {
-        FileLock::try_acquire(&self.workenv.leases_lock(), Mode::Exclusive)
+    pub fn no_lease(&self) -> Result<Option<FileLock>, DiskError> {
+        // A server that hears that nobody holds a lease has the lock for a moment, too.
+        const MOMENT: Duration = Duration::from_millis(100);
+        match FileLock::acquire(&self.workenv.leases_lock(), Mode::Exclusive, MOMENT) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until nobody holds a lease and keeps everybody from taking one; for the server's watching thread.

@@ -42,6 +42,8 @@ pub struct Wanted<'a> {
     pub mountpoint: Option<&'a Path>,
     /// Whether the mount is to stay when nobody holds a lease.
     pub keep: bool,
+    /// Whether all slots are to be indexed before this is done.
+    pub settled: bool,
     /// How long to wait for others.
     pub patience: Patience,
 }
@@ -206,11 +208,11 @@ impl Preparation<'_> {
     fn session(&mut self, claim: &Claim, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
         let prepared = self.workenv.instance_state().is_prepared(&self.examined.facts);
         let lease = match self.join(prepared)? {
-            Found::Live(session) => return Ok(session),
+            Found::Live(session) => return Ok(*session),
             Found::Vacant(lease) => lease,
         };
         recover::clear(&self.start, &self.place)?;
-        Halfway::undo(&self.workenv)?;
+        Halfway::settle(&self.workenv, prepared)?;
         if let Claim::Rebuilt(previous) = claim {
             self.replace(previous, told)?;
             return self.set_up(lease, told);
@@ -255,7 +257,7 @@ impl Preparation<'_> {
             return different(format!("another build of the package, `{}`", request.package.display()));
         }
         if !prepared || (request.purpose == Purpose::Setup && !request.serves_both) {
-            let lease = self.end(session)?;
+            let lease = self.end(*session)?;
             return Ok(Found::Vacant(lease));
         }
         if self.wanted.mountpoint.is_some() && request.mountpoint != self.mountpoint.path {
@@ -288,7 +290,10 @@ impl Preparation<'_> {
         }
         let name = self.workenv.name().to_string();
         match start::join(&self.start, &self.place, &name, self.wanted.patience)? {
-            Found::Vacant(lease) => Ok(lease),
+            Found::Vacant(lease) => {
+                recover::clear(&self.start, &self.place)?;
+                Ok(lease)
+            }
             Found::Live(_) => Err(late().into()),
         }
     }
@@ -401,6 +406,7 @@ impl Preparation<'_> {
         let served = slots.into_iter().map(|slot| ServedSlot {
             position: slot.position,
             id: slot.id.clone(),
+            digest: self.examined.digest(slot.position).map(|digest| digest.to_string()),
             writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
             drop_at_start: slot.drops_writes_at(Moment::Start),
             drop_at_end: slot.drops_writes_at(moment),
@@ -428,6 +434,7 @@ impl Preparation<'_> {
             slots: served.collect(),
             spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
             read_only: purpose == Purpose::Run && run_is_read_only,
+            settled: self.wanted.settled,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
             limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
         }

@@ -33,6 +33,8 @@ pub struct ServedSlot {
     pub position: u32,
     /// Its id, to name it in logs and to be sure that the package is the one that was planned for.
     pub id: String,
+    /// SHA-256 of its stored bytes as they were found, in hexadecimal digits; `None` for a directory of the host.
+    pub digest: Option<String>,
     /// Whether the overlay may change it.
     pub writable: bool,
     /// Whether what was written over it earlier goes before the mount is made.
@@ -115,6 +117,8 @@ pub struct ServeRequest {
     pub spill: Option<Spill>,
     /// Whether the kernel refuses every change.
     pub read_only: bool,
+    /// Whether everything is indexed before the answer, rather than while the mount answers already.
+    pub settled: bool,
     /// How to mount.
     pub mount: MountWishes,
     /// Decompression limits.
@@ -210,6 +214,7 @@ pub(crate) mod tests {
             slots: vec![ServedSlot {
                 position: 0,
                 id: "python".into(),
+                digest: Some("ab".repeat(32)),
                 writable: true,
                 drop_at_start: false,
                 drop_at_end: true,
@@ -218,6 +223,7 @@ pub(crate) mod tests {
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
             read_only: false,
+            settled: true,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
             limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
         }

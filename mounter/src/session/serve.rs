@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use slotfs_fs::disk::DiskError;
@@ -17,7 +18,7 @@ use slotfs_fs::volume::Volume;
 use crate::host::process;
 use crate::host::signals::SignalQueue;
 
-use super::assemble::{AssembleError, assemble};
+use super::assemble::{AssembleError, Layers};
 use super::drain::{self, Attempt, Event};
 use super::place::Place;
 use super::record::SessionRecord;
@@ -27,12 +28,21 @@ use super::{finish, wire};
 /// What ends a server, politely.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
+/// How long a server that is not needed any more goes on indexing, so that the next start need not begin again.
+const INDEXING: Duration = Duration::from_secs(3);
+
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another server has this work environment.
     #[error("`{}` is already being served by another process", workenv.display())]
     Served {
+        /// The work environment.
+        workenv: PathBuf,
+    },
+    /// Whoever asked for it is gone.
+    #[error("nobody waits for `{}` any more", workenv.display())]
+    Unwanted {
         /// The work environment.
         workenv: PathBuf,
     },
@@ -67,7 +77,7 @@ impl ServeError {
     #[must_use]
     pub fn cause(&self) -> FailureCause {
         match self {
-            Self::Served { .. } => FailureCause::Busy,
+            Self::Served { .. } | Self::Unwanted { .. } => FailureCause::Busy,
             Self::Assemble(error) => error.cause(),
             Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
             Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
@@ -94,7 +104,7 @@ pub fn serve_for_caller() -> Result<(), ServeError> {
             return Err(ServeError::Host { action: "hear the caller", source: std::io::Error::other(error) });
         }
     };
-    serve(&request, signals, |reply| {
+    serve(&request, signals, process::is_output_read, |reply| {
         if let Err(error) = wire::send(&mut std::io::stdout().lock(), "caller", &reply) {
             // It was killed. Its lease went with it, and with the last lease goes the mount.
             tracing::warn!("{error}");
@@ -105,16 +115,14 @@ pub fn serve_for_caller() -> Result<(), ServeError> {
     })
 }
 
-/// Serves `request`; `tell` hears the outcome once. Returns when the mount is gone.
-///
-/// # Errors
-/// There was nothing to serve; `tell` heard it too.
-pub fn serve(
+/// Serves `request` if it `is_wanted` still; `tell` hears the outcome once. Returns when the mount is gone.
+fn serve(
     request: &ServeRequest,
     signals: SignalQueue,
+    is_wanted: impl FnOnce() -> bool,
     tell: impl FnOnce(ServeReply),
 ) -> Result<(), ServeError> {
-    match begin(request) {
+    match begin(request, is_wanted) {
         Ok(serving) => {
             tell(ServeReply::Ready { pid: std::process::id().cast_signed() });
             serving.go_on(request, signals);
@@ -132,24 +140,34 @@ pub fn serve(
 struct Serving {
     place: Place,
     lock: FileLock,
+    layers: Layers,
     volume: Arc<Volume>,
     served: driver::Served,
 }
 
-fn begin(request: &ServeRequest) -> Result<Serving, ServeError> {
+fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Serving, ServeError> {
     let workenv = request.workenv().ok_or_else(|| ServeError::Name { workenv: request.workenv.clone() })?;
     let place = Place::of(workenv);
     let Some(lock) = place.try_serving_lock()? else {
         return Err(ServeError::Served { workenv: request.workenv.clone() });
     };
+    // Asked with the lock in hand. A caller that was killed earlier has been followed by another one, perhaps, who is
+    // clearing up at this moment; from now on such a one finds the lock taken and waits.
+    if !is_wanted() {
+        return Err(ServeError::Unwanted { workenv: request.workenv.clone() });
+    }
     if let Err(error) = process::raise_open_file_limit() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
-    let volume = Arc::new(assemble(request)?);
+    let layers = Layers::open(request, place.workenv())?;
+    if request.settled {
+        layers.settle()?;
+    }
+    let volume = Arc::new(layers.join(request)?);
     let pid = std::process::id().cast_signed();
     SessionRecord { pid, started: super::seconds_now(), request: request.clone() }.publish(&place)?;
     match driver::serve(Arc::clone(&volume), &request.mountpoint, &mount_options(request)) {
-        Ok(served) => Ok(Serving { place, lock, volume, served }),
+        Ok(served) => Ok(Serving { place, lock, layers, volume, served }),
         Err(error) => {
             if let Err(error) = SessionRecord::remove(&place) {
                 tracing::warn!("{error}");
@@ -181,9 +199,13 @@ impl Serving {
             tracing::error!("the thread that waits for the end of the mount panicked");
         }
         drop(self.volume);
+        if let Err(error) = self.layers.drop_writes_at_end(request) {
+            tracing::error!("{error}");
+        }
         if let Err(error) = finish::finish(request, &self.place) {
             tracing::error!("{error}");
         }
+        self.layers.settle_for(INDEXING);
         // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);

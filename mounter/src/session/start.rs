@@ -24,7 +24,7 @@ use super::error::SessionError;
 use super::live::Session;
 use super::place::{Lease, Place, StartLock};
 use super::record::SessionRecord;
-use super::request::{ServeReply, ServeRequest};
+use super::request::{FailureCause, ServeReply, ServeRequest};
 use super::wire::{self, WireError};
 
 /// The name of the hidden subcommand that serves.
@@ -57,7 +57,7 @@ impl Default for Patience {
 #[derive(Debug)]
 pub enum Found {
     /// A live session, joined.
-    Live(Session),
+    Live(Box<Session>),
     /// None, and none can start but the caller's. The lease keeps a server that is started with it.
     Vacant(Lease),
 }
@@ -96,7 +96,7 @@ pub fn join(
         {
             let server = ProcessHandle::open(record.pid)
                 .map_err(|source| SessionError::Wait { pid: record.pid, source })?;
-            return Ok(Found::Live(Session { place: place.clone(), lease, server, record }));
+            return Ok(Found::Live(Box::new(Session { place: place.clone(), lease, server, record })));
         }
         // It lives but serves nothing: its mount was just taken away, or whoever started it was killed before it
         // was ready. Without our lease it ends by itself.
@@ -110,29 +110,45 @@ pub fn join(
 
 /// Starts a server for `request` and waits until it is ready.
 ///
+/// Whoever held the start lock before may have been killed with a server just begun. Such a server finds its caller
+/// gone and ends; when it was quicker than ours, it is waited for and ours is started again.
+///
 /// # Errors
 /// It cannot be started, refuses, dies, or takes longer than `patience.ready`; then nothing of it is left but its
 /// log.
 pub fn start(
-    _start: &StartLock,
+    start: &StartLock,
     place: &Place,
-    lease: Lease,
+    mut lease: Lease,
     request: &ServeRequest,
     patience: Patience,
 ) -> Result<Session, SessionError> {
-    let mut child = spawn(place)?;
-    let answer = converse(&mut child, request, patience.ready);
-    let pid = match answer {
-        Ok(ServeReply::Ready { pid }) => pid,
-        Ok(ServeReply::Failed { cause, message, hints }) => {
-            let _ = child.wait();
-            return Err(SessionError::Refused { cause, message, hints });
-        }
-        Err(error) => return Err(give_up(child, place, error, patience.ready)),
-    };
-    let server = ProcessHandle::open(pid).map_err(|source| SessionError::Wait { pid, source })?;
-    let record = SessionRecord { pid, started: super::seconds_now(), request: request.clone() };
-    Ok(Session { place: place.clone(), lease, server, record })
+    let end = Instant::now() + patience.leaving;
+    loop {
+        let mut child = spawn(place)?;
+        let answer = converse(&mut child, request, patience.ready);
+        let pid = match answer {
+            Ok(ServeReply::Ready { pid }) => pid,
+            Ok(ServeReply::Failed { cause: FailureCause::Busy, .. }) if Instant::now() < end => {
+                let _ = child.wait();
+                // It cannot leave while we hold a lease.
+                drop(lease);
+                let left = end.saturating_duration_since(Instant::now());
+                place.wait_until_unserved(left)?;
+                lease = place.lease(left.max(Duration::from_millis(1)))?;
+                super::recover::clear(start, place)?;
+                continue;
+            }
+            Ok(ServeReply::Failed { cause, message, hints }) => {
+                let _ = child.wait();
+                return Err(SessionError::Refused { cause, message, hints });
+            }
+            Err(error) => return Err(give_up(child, place, error, patience.ready)),
+        };
+        let server = ProcessHandle::open(pid).map_err(|source| SessionError::Wait { pid, source })?;
+        let record = SessionRecord { pid, started: super::seconds_now(), request: request.clone() };
+        return Ok(Session { place: place.clone(), lease, server, record });
+    }
 }
 
 /// Starts this very program again as a server. `/proc/self/exe` is the running file even when its name is gone.

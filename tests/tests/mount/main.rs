@@ -4,7 +4,11 @@
 
 mod attributes;
 mod caching;
+mod changing;
 mod content;
 mod listing;
+mod mapping;
 mod model;
+mod owning;
 mod serving;
+mod writing;

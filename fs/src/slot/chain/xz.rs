@@ -12,12 +12,15 @@ pub(super) struct XzReader<R> {
     input: Buffer<R>,
     stream: Option<Stream>,
     ended: bool,
+    /// An error that came together with output, which goes first. A reader that starts in the middle of a stream meets
+    /// one where the index, which counts all blocks, follows the last of them.
+    failed: Option<io::Error>,
 }
 
 impl<R: Read> XzReader<R> {
     pub(super) fn new(input: R, limits: &Limits) -> Self {
         let stream = Stream::new_stream_decoder(limits.decoder_memory, CONCATENATED).ok();
-        Self { input: Buffer::new(input), stream, ended: false }
+        Self { input: Buffer::new(input), stream, ended: false, failed: None }
     }
 
     fn damaged(&self, reason: impl Into<String>) -> io::Error {
@@ -29,6 +32,9 @@ impl<R: Read> Read for XzReader<R> {
     fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
         if output.is_empty() {
             return Ok(0);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         while !self.ended {
             let bytes = self.input.peek(1)?;
@@ -49,6 +55,7 @@ impl<R: Read> Read for XzReader<R> {
                 Err(Error::MemLimit) => {
                     return Err(self.damaged("it needs more memory than a decoder may take"));
                 }
+                Err(error) if produced > 0 => self.failed = Some(self.damaged(error.to_string())),
                 Err(error) => return Err(self.damaged(error.to_string())),
             }
             if produced > 0 {

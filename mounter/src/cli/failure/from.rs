@@ -5,10 +5,12 @@ use std::io::ErrorKind;
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::package::PackageError;
+use slotfs_fs::slot::SlotError;
 use slotfs_policy::access::AccessError;
 
 use super::{Failure, FailureKind};
 use crate::extract::ExtractError;
+use crate::extract::layers::LayersError;
 use crate::plan::PolicyError;
 use crate::settings::SettingsError;
 use crate::workenv::WorkenvError;
@@ -135,6 +137,18 @@ impl From<LayerError> for Failure {
             LayerError::Corrupt { .. } => {
                 Self::new(FailureKind::Verification, error.to_string()).hint(GET_AGAIN)
             }
+        }
+    }
+}
+
+impl From<LayersError> for Failure {
+    fn from(error: LayersError) -> Self {
+        let message = error.to_string();
+        match error {
+            LayersError::Disk(error) => error.into(),
+            LayersError::Unverified { .. } => Self::new(FailureKind::Verification, message).hint(GET_AGAIN),
+            LayersError::Slot { source: SlotError::Disk(error), .. } => error.into(),
+            LayersError::Slot { .. } => Self::new(FailureKind::Format, message),
         }
     }
 }

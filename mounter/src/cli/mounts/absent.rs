@@ -1,5 +1,6 @@
 //! In place of the commands that make mounts, on systems where slotfs makes none: nothing that could be typed.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::context::Context;
@@ -29,4 +30,9 @@ impl MountCommand {
     pub fn run(&self, _context: &Context) -> Result<u8, Failure> {
         match *self {}
     }
+}
+
+/// There are no mounts that could be left behind.
+pub fn sweep(_context: &Context) -> Vec<PathBuf> {
+    Vec::new()
 }

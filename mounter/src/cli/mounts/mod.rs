@@ -9,6 +9,8 @@ pub mod warm;
 
 use std::process::ExitCode;
 
+pub use session::sweep;
+
 use super::context::Context;
 use super::failure::Failure;
 use crate::settings::Overrides;

@@ -82,8 +82,8 @@ pub fn for_launcher(context: &Context) -> Context {
 pub fn examined(path: &Path, context: &Context) -> Result<Examined, Failure> {
     // Made first, so that what hashing finds can be remembered.
     Cache::new(&context.settings.cache_directory.value).create()?;
-    let (package, _) = package::trusted(path, context)?;
-    Ok(Examined::new(package)?)
+    let (package, verification) = package::trusted(path, context)?;
+    Ok(Examined::new(package, verification)?)
 }
 
 /// Returns what is wanted of a session, with the settings of this command.
@@ -96,6 +96,7 @@ pub fn wanted<'a>(context: &'a Context, wishes: &'a Wishes, rule: NameRule) -> W
         rule,
         mountpoint: None,
         keep: false,
+        settled: false,
         patience: Patience::default(),
     }
 }

@@ -64,6 +64,9 @@ fn warm(path: &Path, unmounted: bool, context: &Context) -> Result<(), Failure> 
     let wishes = Wishes::default();
     let mut wanted = session::wanted(context, &wishes, NameRule::Launcher);
     wanted.keep = !unmounted;
+    wanted.settled = true;
+    // Indexing reads and decodes everything once.
+    wanted.patience.ready = Duration::from_hours(1);
     let prepared = prepare(&examined, &wanted, &mut session::teller(context))?;
     context.output.data(&format!("{}\n", prepared.content.display()))?;
     if unmounted {

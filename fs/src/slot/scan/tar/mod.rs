@@ -100,6 +100,23 @@ impl<I: Input> TarScanner<I> {
         Ok(())
     }
 
+    /// Reads what follows the archive, so that a stream's own checks see all of it, and returns its whole length.
+    ///
+    /// # Errors
+    /// The bytes cannot be decoded.
+    pub fn finish(mut self) -> Result<u64, SlotError> {
+        if self.input.shows_content() {
+            loop {
+                let count = self.input.peek()?.len();
+                if count == 0 {
+                    break;
+                }
+                self.input.consume(count);
+            }
+        }
+        Ok(self.input.position())
+    }
+
     /// Returns how far the scan has come, in decoded bytes.
     #[must_use]
     pub fn position(&self) -> u64 {

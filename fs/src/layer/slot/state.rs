@@ -1,0 +1,224 @@
+//! Whether the slot is indexed: a finished index, or a pass that is still running.
+//!
+//! A damaged index is thrown away and made anew while the layer goes on answering: nodes are numbered alike.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::options::SlotHome;
+use crate::node::Timestamp;
+use crate::package::{Container, SlotSource};
+use crate::slot::index::{Identity, Index, IndexError, IndexWriter};
+use crate::slot::pass::{Pass, batch_for};
+use crate::slot::seek::{Plan, PointLog};
+use crate::slot::tree::GrowingTree;
+use crate::slot::{Limits, SlotError};
+use crate::store::Batch;
+
+/// How often one layer makes its index anew before it takes the disk for broken.
+const MOST_REBUILDS: u32 = 3;
+
+/// What answers now.
+#[derive(Clone, Debug)]
+pub(super) enum View {
+    /// The finished index.
+    Ready(Arc<Index>),
+    /// The tree that grows.
+    Growing(Arc<Growing>),
+}
+
+/// A running pass, as readers see it.
+#[derive(Debug)]
+pub(super) struct Growing {
+    pub(super) tree: Arc<GrowingTree>,
+    pub(super) points: Arc<PointLog>,
+    pub(super) batch: Option<Arc<Batch>>,
+}
+
+/// The state of one slot.
+#[derive(Debug)]
+pub(super) struct SlotState {
+    source: SlotSource,
+    identity: Identity,
+    home: SlotHome,
+    limits: Limits,
+    view: RwLock<View>,
+    progress: Mutex<Progress>,
+    settled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    outcome: Option<Result<(), Arc<str>>>,
+    rebuilds: u32,
+    pass_seconds: Option<f64>,
+}
+
+impl SlotState {
+    /// Opens the index, or starts the pass that makes it; tells whether the index was there.
+    pub(super) fn open(
+        source: &SlotSource,
+        identity: Identity,
+        home: &SlotHome,
+        limits: Limits,
+    ) -> Result<(Arc<Self>, bool), SlotError> {
+        if matches!(source.container, Container::Directory(_)) {
+            return Err(SlotError::IsDirectory);
+        }
+        let path = identity.path(&home.shared);
+        let found = match Index::open(&path, &identity) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!("`{}` is made anew: {error}", path.display());
+                None
+            }
+        };
+        let existed = found.is_some();
+        let mut job = None;
+        let view = match found {
+            Some(index) => View::Ready(Arc::new(index)),
+            None => {
+                let (pass, growing) = prepare(source, &identity, home, limits);
+                job = Some(pass);
+                View::Growing(Arc::new(growing))
+            }
+        };
+        let outcome = existed.then_some(Ok(()));
+        let state = Arc::new(Self {
+            source: source.clone(),
+            identity,
+            home: home.clone(),
+            limits,
+            view: RwLock::new(view),
+            progress: Mutex::new(Progress { outcome, ..Progress::default() }),
+            settled: Condvar::new(),
+        });
+        if let Some(pass) = job {
+            state.start(pass)?;
+        }
+        Ok((state, existed))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.identity.path(&self.home.shared)
+    }
+
+    /// Runs the pass on a thread of its own.
+    fn start(self: &Arc<Self>, pass: Pass) -> Result<(), SlotError> {
+        let state = Arc::downgrade(self);
+        let run = move || {
+            let start = Instant::now();
+            let result = pass.run();
+            drop(pass);
+            if let Some(state) = state.upgrade() {
+                state.settle(result, start.elapsed().as_secs_f64());
+            }
+        };
+        let thread = std::thread::Builder::new().name("slot-pass".into()).spawn(run);
+        thread.map(drop).map_err(|source| SlotError::Thread { source })
+    }
+
+    fn settle(&self, result: Result<Index, SlotError>, seconds: f64) {
+        let outcome = match result {
+            Ok(index) => {
+                *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::Ready(Arc::new(index));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(slot = %self.identity.digest, "the slot cannot be indexed: {error}");
+                Err(Arc::from(error.to_string()))
+            }
+        };
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.outcome = Some(outcome);
+        progress.pass_seconds = Some(seconds);
+        self.settled.notify_all();
+    }
+
+    /// Returns what answers now.
+    pub(super) fn view(&self) -> View {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the index.
+    pub(super) fn wait(&self) -> Result<Arc<Index>, SlotError> {
+        loop {
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            while progress.outcome.is_none() {
+                progress = self.settled.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            }
+            if let Some(Err(reason)) = &progress.outcome {
+                return Err(SlotError::PassFailed { reason: reason.to_string() });
+            }
+            drop(progress);
+            if let View::Ready(index) = self.view() {
+                return Ok(index);
+            }
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(*self.view.read().unwrap_or_else(PoisonError::into_inner), View::Ready(_))
+    }
+
+    pub(super) fn pass_seconds(&self) -> Option<f64> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).pass_seconds
+    }
+
+    /// Throws a damaged index away and starts a pass in its place; `false` when that was done too often.
+    pub(super) fn rebuild(self: &Arc<Self>, damaged: &Arc<Index>, error: &IndexError) -> bool {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let is_current = matches!(&*view, View::Ready(index) if Arc::ptr_eq(index, damaged));
+        if !is_current {
+            // Somebody else was faster.
+            return true;
+        }
+        if progress.rebuilds >= MOST_REBUILDS {
+            return false;
+        }
+        let path = self.path();
+        tracing::error!("`{}` is made anew: {error}", path.display());
+        let _ = std::fs::remove_file(&path);
+        let (pass, growing) = prepare(&self.source, &self.identity, &self.home, self.limits);
+        progress.rebuilds += 1;
+        if self.start(pass).is_err() {
+            return false;
+        }
+        progress.outcome = None;
+        *view = View::Growing(Arc::new(growing));
+        true
+    }
+}
+
+/// Makes everything that a pass fills.
+fn prepare(source: &SlotSource, identity: &Identity, home: &SlotHome, limits: Limits) -> (Pass, Growing) {
+    let plan = Plan::of(source);
+    let tree = match source.container {
+        Container::File => {
+            let size = match &plan {
+                Plan::Direct => Some(source.stored.len()),
+                Plan::Known(_, length) => Some(*length),
+                Plan::Points | Plan::Store => None,
+            };
+            GrowingTree::of_file(0o644, Timestamp::default(), size, limits)
+        }
+        Container::Tar | Container::Zip | Container::Directory(_) => GrowingTree::of_archive(limits),
+    };
+    let (tree, writer) = (Arc::new(tree), Arc::new(IndexWriter::new(&identity.path(&home.shared))));
+    let points = Arc::new(PointLog::new(Arc::clone(&writer)));
+    let batch = batch_for(&plan, home.store.as_ref());
+    let growing = Growing { tree: Arc::clone(&tree), points: Arc::clone(&points), batch: batch.clone() };
+    let pass = Pass {
+        source: source.clone(),
+        identity: identity.clone(),
+        plan,
+        tree,
+        points,
+        writer,
+        batch,
+        limits,
+    };
+    (pass, growing)
+}

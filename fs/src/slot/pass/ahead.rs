@@ -1,0 +1,131 @@
+//! Decoding on a thread of its own, a few buffers ahead of whoever uses the bytes.
+
+use std::io::Read;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::slot::SlotError;
+use crate::slot::chain::Decoded;
+use crate::slot::scan::Input;
+
+const BUFFER: usize = 256 << 10;
+/// Buffers that are full or being filled; one more is being read.
+const AHEAD: usize = 4;
+
+type Piece = Result<Vec<u8>, SlotError>;
+
+/// An [`Input`] over bytes that another thread decodes.
+#[derive(Debug)]
+pub(super) struct AheadInput {
+    full: Option<Receiver<Piece>>,
+    empty: Sender<Vec<u8>>,
+    thread: Option<JoinHandle<()>>,
+    buffer: Vec<u8>,
+    start: usize,
+    position: u64,
+    ended: bool,
+}
+
+impl AheadInput {
+    /// Starts decoding.
+    pub(super) fn start(decoded: Decoded) -> Result<Self, SlotError> {
+        let (send_full, full) = sync_channel(AHEAD);
+        let (empty, take_empty) = channel();
+        let thread = std::thread::Builder::new()
+            .name("slot-decode".into())
+            .spawn(move || fill(decoded, &send_full, &take_empty))
+            .map_err(|source| SlotError::Thread { source })?;
+        let (full, thread) = (Some(full), Some(thread));
+        Ok(Self { full, empty, thread, buffer: Vec::new(), start: 0, position: 0, ended: false })
+    }
+}
+
+/// Decodes until the end, an error, or until nobody takes the pieces any more.
+fn fill(mut decoded: Decoded, full: &SyncSender<Piece>, empty: &Receiver<Vec<u8>>) {
+    loop {
+        let mut buffer = empty.try_recv().unwrap_or_default();
+        buffer.resize(BUFFER, 0);
+        let mut filled = 0;
+        let outcome = loop {
+            if filled == buffer.len() {
+                break Ok(false);
+            }
+            match decoded.read(&mut buffer[filled..]) {
+                Ok(0) => break Ok(true),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(SlotError::from_read(error)),
+            }
+        };
+        buffer.truncate(filled);
+        // What was decoded before an error is good.
+        let sent = full.send(Ok(buffer)).is_ok();
+        match outcome {
+            Ok(false) if sent => {}
+            Ok(_) => return,
+            Err(error) => {
+                let _ = full.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+impl Input for AheadInput {
+    fn peek(&mut self) -> Result<&[u8], SlotError> {
+        while self.start == self.buffer.len() && !self.ended {
+            let used = std::mem::take(&mut self.buffer);
+            self.start = 0;
+            if used.capacity() > 0 {
+                // The decoder may have ended; then nobody needs buffers.
+                let _ = self.empty.send(used);
+            }
+            match self.full.as_ref().and_then(|full| full.recv().ok()) {
+                Some(Ok(piece)) => self.buffer = piece,
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Err(error);
+                }
+                None => self.ended = true,
+            }
+        }
+        Ok(&self.buffer[self.start..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        let count = count.min(self.buffer.len() - self.start);
+        self.start += count;
+        self.position += count as u64;
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<bool, SlotError> {
+        while count > 0 {
+            let available = self.peek()?.len();
+            if available == 0 {
+                return Ok(false);
+            }
+            let step = usize::try_from(count).unwrap_or(usize::MAX).min(available);
+            self.consume(step);
+            count -= step as u64;
+        }
+        Ok(true)
+    }
+
+    fn shows_content(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for AheadInput {
+    fn drop(&mut self) {
+        // Without a receiver the decoder stops at its next piece.
+        self.full = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

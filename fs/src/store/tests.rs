@@ -1,0 +1,120 @@
+//! Objects are published whole, once, read-only; left-overs of the dead go, those of the living stay.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use super::*;
+
+fn put(batch: &Batch, pieces: &[&[u8]]) -> Digest {
+    let mut writer = batch.writer();
+    for piece in pieces {
+        writer.write(piece).unwrap();
+    }
+    let staged = writer.finish().unwrap();
+    let digest = staged.digest;
+    batch.add(staged).unwrap();
+    digest
+}
+
+fn content(file: Option<File>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file?.read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+#[test]
+fn objects_are_readable_when_added_and_in_the_store_when_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let batch = store.batch().unwrap();
+    let large = vec![7; 3 << 20];
+    let digests = [put(&batch, &[b"hello ", b"world"]), put(&batch, &[&large, b"end"]), put(&batch, &[])];
+    assert_eq!(digests[0], Digest::of(b"hello world"));
+    assert!(!store.contains(&digests[0]));
+    assert_eq!(content(batch.object(&digests[0]).unwrap()).unwrap(), b"hello world");
+    batch.publish().unwrap();
+    assert_eq!(content(store.object(&digests[0]).unwrap()).unwrap(), b"hello world");
+    assert_eq!(content(batch.object(&digests[1]).unwrap()).unwrap().len(), large.len() + 3);
+    assert_eq!(content(store.object(&digests[2]).unwrap()).unwrap(), b"");
+    let file = store.object(&digests[0]).unwrap().unwrap();
+    assert!(file.metadata().unwrap().permissions().readonly());
+    assert!(folder.path().join("CACHEDIR.TAG").exists());
+
+    let mut seen = Vec::new();
+    store
+        .visit(&mut |usage| {
+            seen.push((usage.digest, usage.length));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(seen.len(), 3);
+    assert_eq!(store.remove(&digests[0]).unwrap(), 11);
+    assert_eq!(store.remove(&digests[0]).unwrap(), 0);
+    assert!(store.object(&digests[0]).unwrap().is_none());
+}
+
+#[test]
+fn a_batch_that_is_dropped_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let batch = store.batch().unwrap();
+    let digest = put(&batch, &[&vec![1; 2 << 20]]);
+    drop(batch);
+    assert!(!store.contains(&digest));
+    assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn left_overs_of_the_dead_are_swept_and_those_of_the_living_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let dead = store.root().join("staging").join("999999-0");
+    fs::create_dir_all(&dead).unwrap();
+    fs::write(dead.join("0"), b"half").unwrap();
+    fs::write(dead.with_extension("lock"), b"").unwrap();
+    let batch = store.batch().unwrap();
+    assert!(!dead.exists(), "swept before the first batch");
+    let digest = put(&batch, &[b"alive"]);
+    sweep(&store).unwrap();
+    batch.publish().unwrap();
+    assert!(store.contains(&digest));
+}
+
+#[test]
+fn damage_is_found_by_length_at_once_and_by_digest_when_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let batch = store.batch().unwrap();
+    let digests = [put(&batch, &[b"short"]), put(&batch, &[b"flipped"])];
+    batch.publish().unwrap();
+    for (digest, bytes) in [(digests[0], &b"shor"[..]), (digests[1], b"fluPped")] {
+        let path = layout::object(store.root(), &digest);
+        fs::remove_file(&path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    assert!(store.object_of(&digests[0], 5).unwrap().is_none());
+    assert!(!store.contains(&digests[0]));
+    assert!(store.object_of(&digests[1], 7).unwrap().is_some());
+    assert!(!store.verify(&digests[1]).unwrap());
+    assert!(!store.contains(&digests[1]));
+}
+
+#[test]
+fn holes_count_as_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let batch = store.batch().unwrap();
+    for size in [1000_usize, 5 << 20] {
+        let mut writer = batch.writer();
+        writer.write(b"start").unwrap();
+        writer.hole(size as u64).unwrap();
+        writer.write(b"end").unwrap();
+        writer.hole(10).unwrap();
+        let staged = writer.finish().unwrap();
+        let expected = [&b"start"[..], &vec![0; size], b"end", &[0; 10]].concat();
+        assert_eq!(staged.digest, Digest::of(&expected));
+        let digest = staged.digest;
+        batch.add(staged).unwrap();
+        assert!(content(batch.object(&digest).unwrap()).unwrap() == expected);
+    }
+}

@@ -1,0 +1,11 @@
+//! Sessions through the real binary and the real kernel: what `run`, `mount`, `unmount` and `warm` promise.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod launchers;
+mod mounting;
+mod running;
+mod setup;
+mod sharing;
+mod signals;
+mod terminal;
