@@ -42,6 +42,8 @@ pub struct SlotLayer(Arc<Inner>);
 struct Inner {
     /// The slot's id, for messages.
     slot: String,
+    /// Digest of the stored bytes and how they are decoded.
+    content: String,
     this: Weak<Self>,
     home: SlotHome,
     options: SlotOptions,
@@ -76,6 +78,7 @@ impl SlotLayer {
         let source = &slot.source;
         let stream = Stream::new(source, digest, options.limits)?;
         let identity = Identity::of(source, digest);
+        let content = format!("{}-{}", identity.digest, identity.chain);
         let (state, index_existed) = SlotState::open(source, identity, home, options.limits)?;
         let file = (source.container == Container::File)
             .then(|| file_time(source.stored.file()).map(|time| (slot.permissions & 0o7777, time)))
@@ -84,6 +87,7 @@ impl SlotLayer {
         let is_direct = Plan::of(source) == Plan::Direct;
         Ok(Self(Arc::new_cyclic(|this| Inner {
             slot: slot.id.clone(),
+            content,
             this: this.clone(),
             home: home.clone(),
             options,
@@ -338,6 +342,10 @@ impl Layer for SlotLayer {
             let content = self.0.content(view, node.0)?;
             Ok(self.0.open_object(view, node.0, &content)?)
         })
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.0.content.clone())
     }
 
     fn is_settled(&self) -> bool {
