@@ -67,6 +67,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use slotfs_fs::disk::DiskError;
 
-use crate::host::process::ProcessHandle;
-
 use super::error::SessionError;
 use super::place::{Lease, Place};
 use super::record::SessionRecord;
@@ -20,14 +18,13 @@ use super::recover;
 pub struct Session {
     pub(super) place: Place,
     pub(super) lease: Lease,
-    pub(super) server: Option<ProcessHandle>,
     pub(super) record: SessionRecord,
 }
 
 /// What became of a session that was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The mount is gone and so is its server.
+    /// The mount is gone and tidied up after.
     Gone,
     /// Others use it, or it was asked to stay.
     Stays,
@@ -49,7 +46,7 @@ impl Session {
     }
 
     /// Gives the lease back. When it was the last one, waits for at most `limit` until the mount is gone, its
-    /// lifecycles are applied and its server has ended.
+    /// lifecycles are applied; its server may live on for as long as it takes to finish an index.
     ///
     /// # Errors
     /// The lock file cannot be used, or the server cannot be waited for.
@@ -58,12 +55,7 @@ impl Session {
         if !last || self.place.is_kept() {
             return Ok(Ended::Stays);
         }
-        let gone = match self.server {
-            Some(server) => {
-                server.wait(limit).map_err(|source| SessionError::Wait { pid: server.number(), source })?
-            }
-            None => self.place.wait_until_unserved(limit)?,
-        };
+        let gone = self.place.wait_until_unserved(limit)?;
         if !gone {
             return Ok(Ended::Busy);
         }

@@ -139,15 +139,24 @@ impl Place {
         Ok(lock.is_none())
     }
 
-    /// Waits for at most `limit` until no serving process lives; tells whether that is so.
+    /// Waits for at most `limit` until no process serves this work environment; tells whether that is so. The kernel
+    /// wakes the waiting thread; nothing is asked again and again.
     ///
     /// # Errors
     /// The lock file cannot be opened or locked.
     pub fn wait_until_unserved(&self, limit: Duration) -> Result<bool, DiskError> {
-        match FileLock::acquire(&self.workenv.serving_lock(), Mode::Shared, limit) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(false),
-            Err(error) => Err(error),
+        let path = self.workenv.serving_lock();
+        if FileLock::try_acquire(&path, Mode::Shared)?.is_some() {
+            return Ok(true);
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let waited = path.clone();
+        // When the limit comes first, the thread is left behind with a lock that it gives back at once.
+        let wait = move || drop(tell.send(FileLock::wait(&waited, Mode::Shared).map(drop)));
+        super::thread("unserved", wait).map_err(|source| DiskError::new("wait for", &path, source))?;
+        match told.recv_timeout(limit) {
+            Ok(result) => result.map(|()| true),
+            Err(_) => Ok(false),
         }
     }
 

@@ -18,7 +18,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use slotfs_fs::disk::Context;
 
-use crate::host::process::ProcessHandle;
 
 use super::error::SessionError;
 use super::live::Session;
@@ -94,9 +93,7 @@ pub fn join(
         if let Some(record) = record
             && super::recover::is_mounted(&record.request.mountpoint)?
         {
-            let server = ProcessHandle::open(record.pid)
-                .map_err(|source| SessionError::Wait { pid: record.pid, source })?;
-            return Ok(Found::Live(Box::new(Session { place: place.clone(), lease, server, record })));
+            return Ok(Found::Live(Box::new(Session { place: place.clone(), lease, record })));
         }
         // It lives but serves nothing: its mount was just taken away, or whoever started it was killed before it
         // was ready. Without our lease it ends by itself.
@@ -145,9 +142,8 @@ pub fn start(
             }
             Err(error) => return Err(give_up(child, place, error, patience.ready)),
         };
-        let server = ProcessHandle::open(pid).map_err(|source| SessionError::Wait { pid, source })?;
         let record = SessionRecord { pid, started: super::seconds_now(), request: request.clone() };
-        return Ok(Session { place: place.clone(), lease, server, record });
+        return Ok(Session { place: place.clone(), lease, record });
     }
 }
 

@@ -94,6 +94,10 @@ impl IndexWriter {
     fn create(path: &Path) -> Result<Target, DiskError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).context("create the directory", folder)?;
+        // What a killed pass left behind is as large as an index; whoever makes one clears it away.
+        if let Err(error) = sweep(folder) {
+            tracing::warn!("{error}");
+        }
         let temporary = atomic::temporary_beside(path);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary);
         let mut file = file.context("create", &temporary)?;
