@@ -50,8 +50,13 @@ pub fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut lines = BTreeMap::new();
     for (path, metadata) in walk(root) {
         let place = root.join(&path);
-        let mut line =
-            format!("{:o} {}:{} {}", metadata.mode(), metadata.uid(), metadata.gid(), content(&place, &metadata));
+        let mut line = format!(
+            "{:o} {}:{} {}",
+            metadata.mode(),
+            metadata.uid(),
+            metadata.gid(),
+            content(&place, &metadata)
+        );
         if !metadata.is_dir() {
             line += &format!(" {}.{:09}", metadata.mtime(), metadata.mtime_nsec());
             if metadata.nlink() > 1 {

@@ -11,7 +11,8 @@ use super::support::{nothing_left, says, server_log, slotfs};
 /// A package that prints a small file, then how many bytes of a large one of zeros can be read.
 fn bomb(chain: &str, size: usize) -> PackageBuilder {
     let tree = Tree::new().file("small", 0o644, b"small\n").file("zeros", 0o644, &vec![0; size]);
-    shell_package("bomb", "cat {workenv}/zeros | wc -c; cat {workenv}/small").slot(SlotSpec::tree("zeros", chain, tree))
+    shell_package("bomb", "cat {workenv}/zeros | wc -c; cat {workenv}/small")
+        .slot(SlotSpec::tree("zeros", chain, tree))
 }
 
 #[test]

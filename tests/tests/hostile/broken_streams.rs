@@ -23,7 +23,9 @@ fn content(file: usize) -> Vec<u8> {
 }
 
 fn archive() -> Vec<u8> {
-    (0..FILES).fold(Tree::new(), |tree, file| tree.file(format!("lib/file-{file}"), 0o644, &content(file))).archive()
+    (0..FILES)
+        .fold(Tree::new(), |tree, file| tree.file(format!("lib/file-{file}"), 0o644, &content(file)))
+        .archive()
 }
 
 /// Stored bytes and operations of the archive.

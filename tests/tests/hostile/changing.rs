@@ -18,9 +18,12 @@ fn content(file: usize) -> Vec<u8> {
 fn package(chain: &str) -> PackageBuilder {
     let tree =
         (0..FILES).fold(Tree::new(), |tree, file| tree.file(format!("lib/{file}"), 0o644, &content(file)));
-    shell_package("app", "true")
-        .slot(SlotSpec::tree("library", chain, tree))
-        .slot(SlotSpec::file("big", "{workenv}/big", "raw", &content(99)))
+    shell_package("app", "true").slot(SlotSpec::tree("library", chain, tree)).slot(SlotSpec::file(
+        "big",
+        "{workenv}/big",
+        "raw",
+        &content(99),
+    ))
 }
 
 /// Reads every file: the right content or EIO. Returns how many were right.

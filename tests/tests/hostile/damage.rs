@@ -25,7 +25,10 @@ fn a_truncated_package_is_refused_wherever_it_ends() {
 /// Offsets all over the parts that are parsed, some of the slots, and some that mean nothing.
 fn sample(built: &Built) -> Vec<usize> {
     let mut offsets = vec![0, built.metadata.start - 1, built.trailer.start, built.trailer.end - 1];
-    offsets.extend([0, 4, 8, 16, 24, 32, 40, 48, 56, 60, 64, 96, 128, 640, 1376, 1568, 8191].map(|o| built.index.start + o));
+    offsets.extend(
+        [0, 4, 8, 16, 24, 32, 40, 48, 56, 60, 64, 96, 128, 640, 1376, 1568, 8191]
+            .map(|o| built.index.start + o),
+    );
     offsets.extend([0, 3, 9, 40, built.metadata.len() - 1].map(|o| built.metadata.start + o));
     offsets.extend([0, 8, 16, 24, 32, 40, 48, 56, 57, 58, 59, 60, 62, 63].map(|o| built.table.start + o));
     let slot = built.slots[0].clone();

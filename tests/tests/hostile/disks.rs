@@ -85,7 +85,12 @@ fn a_disk_that_is_full_at_any_moment_is_an_error_or_makes_no_difference() {
             assert_eq!(done.stdout, TEXT, "{pages} pages free");
         } else {
             refused += 1;
-            says(&done, "run", 106, &["No space left on device", disk.0.to_str().unwrap(), "free some space"]);
+            says(
+                &done,
+                "run",
+                106,
+                &["No space left on device", disk.0.to_str().unwrap(), "free some space"],
+            );
         }
         only_disk(&home, &disk);
         // With some space it works, from whatever the failure left behind.
@@ -109,7 +114,8 @@ fn contents_larger_than_the_disk_are_served_all_the_same() {
         let text: String = (0..400_000).map(|number| format!("{number}\n")).collect();
         let tree = Tree::new().file("large", 0o644, text.as_bytes()).file("small", 0o644, TEXT.as_bytes());
         let script = "tail -n 1 {workenv}/large; wc -c < {workenv}/large; cat {workenv}/small";
-        let path = home.package("app.psp", shell_package("app", script).slot(SlotSpec::tree("a", chain, tree)));
+        let path =
+            home.package("app.psp", shell_package("app", script).slot(SlotSpec::tree("a", chain, tree)));
         for _ in 0..2 {
             let done = slotfs(&home, cached(&disk, &["run", path.to_str().unwrap()])).success();
             assert_eq!(done.stdout, format!("399999\n{}\n{TEXT}", text.len()), "{chain}");

@@ -99,13 +99,14 @@ fn sixty_five_thousand_slots_are_served() {
         slots.join(",")
     );
     let empty = [0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14];
-    let package = shell_package("many", "true").json_text(json).extra_descriptors(count).edit_table(move |table| {
-        for (number, row) in table.chunks_mut(descriptor::SIZE).enumerate() {
-            row.fill(0);
-            put_u64(row, descriptor::ID, number as u64);
-            row[descriptor::CHECKSUM..][..8].copy_from_slice(&empty);
-        }
-    });
+    let package =
+        shell_package("many", "true").json_text(json).extra_descriptors(count).edit_table(move |table| {
+            for (number, row) in table.chunks_mut(descriptor::SIZE).enumerate() {
+                row.fill(0);
+                put_u64(row, descriptor::ID, number as u64);
+                row[descriptor::CHECKSUM..][..8].copy_from_slice(&empty);
+            }
+        });
     let path = home.package("many.psp", package);
     let done = slotfs(&home, ["run", path.to_str().unwrap()]).success();
     assert_eq!(done.stdout, "256\n0\n");

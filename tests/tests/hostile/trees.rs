@@ -72,8 +72,14 @@ fn entries_that_lead_out_stay_out_and_are_reported() {
     let path = home.package("app.psp", package);
     let check = |root: &std::path::Path| {
         assert_eq!(std::fs::read_to_string(root.join("inside")).unwrap(), "inside\n");
-        assert_eq!(std::fs::metadata(root.join("inside")).unwrap().permissions().mode() & 0o7000, 0, "set-id");
-        assert!(!root.join("device").exists() && !root.join("escaped").exists() && !root.join("shadow").exists());
+        assert_eq!(
+            std::fs::metadata(root.join("inside")).unwrap().permissions().mode() & 0o7000,
+            0,
+            "set-id"
+        );
+        assert!(
+            !root.join("device").exists() && !root.join("escaped").exists() && !root.join("shadow").exists()
+        );
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
         assert!(!std::path::Path::new("/etc/slotfs-escaped").exists());
         assert!(!std::path::Path::new("/tmp/slotfs-absolute").exists());
@@ -142,8 +148,7 @@ fn names_of_any_bytes_are_served_as_they_are() {
     use std::os::unix::ffi::OsStrExt as _;
     let home = Home::new();
     let longest = [b'n'; 255];
-    let names: [&[u8]; 7] =
-        [b"new\nline", b"\x1b[2J", b"\xff\xfe\x80", b" ", b"...", b"-rf", &longest];
+    let names: [&[u8]; 7] = [b"new\nline", b"\x1b[2J", b"\xff\xfe\x80", b" ", b"...", b"-rf", &longest];
     let too_long = [b'x'; 256];
     let tree = names.iter().fold(Tree::new(), |tree, name| tree.file(name, 0o644, name));
     let tree = tree.file(too_long, 0o644, b"no").file(b"a\0b", 0o644, b"cut");
