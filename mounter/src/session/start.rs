@@ -18,7 +18,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use slotfs_fs::disk::Context;
 
-
 use super::error::SessionError;
 use super::live::Session;
 use super::place::{Lease, Place, StartLock};

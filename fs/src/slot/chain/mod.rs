@@ -119,4 +119,4 @@ pub enum Single {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

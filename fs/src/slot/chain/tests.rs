@@ -142,13 +142,13 @@ fn output_beyond_the_limit_is_an_error() {
 
 #[test]
 fn decoding_from_every_point_gives_the_rest() {
-    let bytes = sample(6_000_000);
+    let bytes = sample(3_600_000);
     let cases = [
         (Compression::Gzip, gzip(&bytes)),
         (Compression::Gzip, gzip_at(&bytes, 6)),
         (Compression::Gzip, gzip_at(&bytes, 0)),
-        (Compression::Gzip, gzip_at(&vec![7; 20_000_000], 6)),
-        (Compression::Gzip, [gzip(&bytes[..3_000_000]), gzip(&bytes[3_000_000..])].concat()),
+        (Compression::Gzip, gzip_at(&vec![7; 5_000_000], 6)),
+        (Compression::Gzip, [gzip(&bytes[..1_800_000]), gzip(&bytes[1_800_000..])].concat()),
         (Compression::Bzip2, bzip2(&bytes, 9)),
         (Compression::Bzip2, [bzip2(&bytes[..1_000_001], 3), bzip2(&bytes[1_000_001..], 9)].concat()),
         (Compression::Zstd, bytes.chunks(700_000).flat_map(zstd).collect()),
@@ -161,10 +161,10 @@ fn decoding_from_every_point_gives_the_rest() {
         let limits = Limits::default();
         let mut out = Vec::new();
         open(&stored, &[compression], &limits, Some(observe)).read_to_end(&mut out).unwrap();
-        let bytes = if out.len() == bytes.len() { &bytes[..] } else { &[7; 20_000_000][..] };
+        let bytes = if out.len() == bytes.len() { &bytes[..] } else { &[7; 5_000_000][..] };
         assert!(out == bytes);
         let points = points.lock().unwrap();
-        assert!(points.len() >= 4, "{compression:?}: {} points", points.len());
+        assert!(points.len() >= 3, "{compression:?}: {} points", points.len());
         assert_eq!(points[0].decoded, 0);
         if compression == Compression::Gzip {
             let longest = points.windows(2).map(|pair| pair[1].decoded - pair[0].decoded).max().unwrap();

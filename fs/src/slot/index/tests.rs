@@ -1,1 +1,183 @@
-//! Tests of the index on disk.
+//! What is written is read again; every flipped byte is found or harmless.
+
+use super::*;
+use crate::node::Timestamp;
+use crate::slot::Limits;
+use crate::slot::scan::{Body, Content, Entry, Extent};
+use crate::slot::seek::{PointLog, Points};
+use crate::slot::tree::{GrowingTree, Place};
+
+fn identity() -> Identity {
+    Identity { digest: Digest::of(b"a slot"), stored: 12345, chain: "tar.gzip".into() }
+}
+
+fn entry(path: &str, body: Body) -> Entry {
+    Entry {
+        path: path.into(),
+        body,
+        mode: 0o750,
+        user: 10,
+        group: 20,
+        modified: Timestamp { seconds: -3, nanoseconds: 999_999_999 },
+        attributes: vec![(b"user.b".to_vec(), b"2".to_vec()), (b"user.a".to_vec(), Vec::new())],
+    }
+}
+
+/// An index with a node of every kind, in a file below `folder`.
+fn make(folder: &Path) -> Index {
+    let writer = Arc::new(IndexWriter::new(&identity().path(folder)));
+    let points = PointLog::new(Arc::clone(&writer));
+    for number in 0..4_u64 {
+        let context = vec![u8::try_from(number).unwrap(); usize::try_from(number * 100).unwrap()];
+        points.add(&Point { decoded: number * 1000, stored_bits: number * 803, context, header: None });
+    }
+    let tree = GrowingTree::of_archive(Limits::default());
+    let extents = vec![Extent { offset: 5, decoded: 700, length: 6 }];
+    for (path, body) in [
+        ("file", Body::File(Content::Whole { decoded: 512, size: 100 })),
+        ("folder/small", Body::File(Content::Whole { decoded: 1024, size: 5 })),
+        ("folder/sparse", Body::File(Content::Sparse { extents, size: 50 })),
+        ("link", Body::Symlink(b"folder/small".to_vec())),
+        ("folder/again", Body::HardLink(b"file".to_vec())),
+        ("../refused", Body::Fifo),
+    ] {
+        tree.place(&entry(path, body)).unwrap();
+    }
+    for number in 0..40 {
+        let mut fifo = entry(&format!("many/{number:03}"), Body::Fifo);
+        fifo.attributes.clear();
+        tree.place(&fifo).unwrap();
+    }
+    let small = tree.lookup(tree.lookup(0, b"folder").unwrap().unwrap(), b"small").unwrap().unwrap();
+    tree.set_inline(small, b"small");
+    tree.set_digest(small, Digest::of(b"small"), false).unwrap();
+    tree.end(Ok(()));
+    points.end(Ok(4000));
+    writer.finish(&identity(), &tree.nodes(), &points.records(), 4000).unwrap()
+}
+
+/// Everything that an index answers.
+fn answers(index: &Index) -> Result<Vec<String>, IndexError> {
+    let mut seen = Vec::new();
+    let mut todo = vec![0];
+    while let Some(node) = todo.pop() {
+        let kind = tables::kind(&tables::record(index, node)?, node)?;
+        seen.push(format!("{:?}", tables::attributes(index, node)?));
+        seen.push(format!("{:?}", tables::extended_attributes(index, node)?));
+        seen.push(tables::path(index, node));
+        if kind == Kind::File {
+            seen.push(format!("{:?}", tables::content(index, node)?));
+        } else if kind == Kind::Symlink {
+            seen.push(format!("{:?}", tables::target(index, node)?));
+        }
+        let mut names = Vec::new();
+        index.entries(node, None, &mut |name, child, kind| {
+            names.push((name.to_vec(), child, kind));
+            ControlFlow::Continue(())
+        })?;
+        for (name, child, kind) in names {
+            assert_eq!(index.lookup(node, &name)?, Some(child));
+            seen.push(format!("{name:?} {child} {kind:?}"));
+            todo.push(child);
+        }
+    }
+    seen.push(format!("{:?}", index.notices()?));
+    for at in [0, 999, 1000, 3999] {
+        seen.push(format!("{:?}", index.point(at)?));
+    }
+    Ok(seen)
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = make(folder.path());
+    assert!(index.lookup(0, b"nothing").unwrap().is_none());
+    assert!(index.lookup(0, b"fil").unwrap().is_none());
+    assert!(index.lookup(0, b"filee").unwrap().is_none());
+    let file = index.lookup(0, b"file").unwrap().unwrap();
+    assert!(index.lookup(file, b"below a file").unwrap().is_none());
+    let attributes = tables::attributes(&index, file).unwrap();
+    assert_eq!((attributes.size, attributes.links, attributes.user, attributes.mode), (100, 2, 10, 0o750));
+    assert_eq!(attributes.modified, Timestamp { seconds: -3, nanoseconds: 999_999_999 });
+    assert_eq!(tables::extended_attributes(&index, file).unwrap()[0].0, b"user.a");
+    assert_eq!(tables::content(&index, file).unwrap().place, Place::Run(512));
+    let inner = index.lookup(0, b"folder").unwrap().unwrap();
+    let small = index.lookup(inner, b"small").unwrap().unwrap();
+    let content = tables::content(&index, small).unwrap();
+    assert_eq!(content.place, Place::Inline(b"small".to_vec()));
+    assert_eq!(content.digest, Some(Digest::of(b"small")));
+    assert_eq!(tables::path(&index, small), "folder/small");
+    assert_eq!(index.notices().unwrap().len(), 1);
+    let (point, end) = index.span(2500).unwrap().unwrap();
+    assert_eq!((point.decoded, point.stored_bits, point.context.len(), end), (2000, 1606, 200, 3000));
+    assert_eq!(index.span(u64::MAX).unwrap().unwrap().1, 4000);
+    index.check().unwrap();
+
+    let path = identity().path(folder.path());
+    let opened = Index::open(&path, &identity()).unwrap().unwrap();
+    assert_eq!(answers(&opened).unwrap(), answers(&index).unwrap());
+    let other = Identity { stored: 1, ..identity() };
+    assert!(matches!(Index::open(&path, &other), Err(IndexError::OtherSlot)));
+    let other = Identity { chain: "tar".into(), ..identity() };
+    assert!(matches!(Index::open(&path, &other), Err(IndexError::OtherSlot)));
+    let missing = Identity { digest: Digest::of(b""), ..identity() };
+    assert!(Index::open(&missing.path(folder.path()), &missing).unwrap().is_none());
+}
+
+#[test]
+fn listing_goes_on_behind_any_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = make(folder.path());
+    let many = index.lookup(0, b"many").unwrap().unwrap();
+    for (after, first) in
+        [(None, Some("000")), (Some("000"), Some("001")), (Some("0095"), Some("010")), (Some("039"), None)]
+    {
+        let mut found = None;
+        index
+            .entries(many, after.map(str::as_bytes), &mut |name, _, _| {
+                found = Some(String::from_utf8(name.to_vec()).unwrap());
+                ControlFlow::Break(())
+            })
+            .unwrap();
+        assert_eq!(found.as_deref(), first, "after {after:?}");
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_found_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = answers(&make(folder.path())).unwrap();
+    let good = std::fs::read(identity().path(folder.path())).unwrap();
+    let mut found = 0;
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        let answer = Index::in_memory(Arc::new(bad), &identity()).and_then(|index| answers(&index));
+        match answer {
+            Ok(answer) => assert_eq!(answer, expected, "byte {at} changed an answer"),
+            Err(_) => found += 1,
+        }
+    }
+    // Padding between sections shares its blocks with them, so that nearly every flip is found.
+    assert!(found > good.len() * 9 / 10, "{found} of {}", good.len());
+    for length in 0..good.len() {
+        if length % 97 == 0 || length + 200 > good.len() {
+            assert!(Index::in_memory(Arc::new(good[..length].to_vec()), &identity()).is_err(), "{length}");
+        }
+    }
+}
+
+#[test]
+fn left_over_temporaries_are_swept_unless_somebody_writes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = identity().path(folder.path());
+    let writer = IndexWriter::new(&path);
+    let dead = path.with_file_name(".x.1-2.tmp");
+    std::fs::write(&dead, b"half").unwrap();
+    assert_eq!(sweep(path.parent().unwrap()).unwrap(), 1);
+    assert!(!dead.exists());
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    drop(writer);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+}

@@ -1,1 +1,99 @@
-//! Tests of the growing tree.
+//! Look-ups wait for the pass and end with it; nodes keep their numbers.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::slot::scan::Body;
+
+fn entry(path: &str, body: Body) -> Entry {
+    Entry {
+        path: path.into(),
+        body,
+        mode: 0o644,
+        user: 0,
+        group: 0,
+        modified: Timestamp { seconds: 5, nanoseconds: 0 },
+        attributes: Vec::new(),
+    }
+}
+
+fn file(path: &str) -> Entry {
+    entry(path, Body::File(crate::slot::scan::Content::Whole { decoded: 0, size: 1 }))
+}
+
+#[test]
+fn a_look_up_waits_until_the_name_is_met_or_the_pass_ends() {
+    let tree = Arc::new(GrowingTree::of_archive(Limits::default()));
+    let early = thread::spawn({
+        let tree = Arc::clone(&tree);
+        move || (tree.lookup(0, b"late").unwrap(), tree.attributes(0).unwrap().modified.seconds)
+    });
+    let never = thread::spawn({
+        let tree = Arc::clone(&tree);
+        move || tree.lookup(0, b"never").unwrap()
+    });
+    thread::sleep(Duration::from_millis(20));
+    assert!(!early.is_finished());
+    tree.place(&file("first")).unwrap();
+    tree.place(&file("late")).unwrap();
+    assert_eq!(early.join().unwrap(), (Some(2), 5));
+    thread::sleep(Duration::from_millis(20));
+    assert!(!never.is_finished());
+    tree.end(Ok(()));
+    assert_eq!(never.join().unwrap(), None);
+}
+
+#[test]
+fn a_pass_that_fails_wakes_everybody_and_keeps_what_it_met() {
+    let tree = Arc::new(GrowingTree::of_archive(Limits::default()));
+    tree.place(&file("met")).unwrap();
+    let waiting = thread::spawn({
+        let tree = Arc::clone(&tree);
+        move || tree.lookup(0, b"missing").unwrap_err().to_string()
+    });
+    thread::sleep(Duration::from_millis(10));
+    tree.end(Err(&SlotError::Truncated { entry: "met".into() }));
+    assert!(waiting.join().unwrap().contains("truncated"));
+    assert_eq!(tree.lookup(0, b"met").unwrap(), Some(1));
+    // A later end changes nothing.
+    tree.end(Ok(()));
+    assert!(tree.wait_until_ended().is_err());
+}
+
+#[test]
+fn implied_parents_are_filled_in_under_their_number() {
+    let tree = GrowingTree::of_archive(Limits::default());
+    tree.place(&file("a/b/c")).unwrap();
+    let implied = tree.lookup(0, b"a").unwrap().unwrap();
+    assert_eq!(tree.attributes(implied).unwrap().mode, 0o755);
+    let mut described = entry("a", Body::Directory);
+    described.mode = 0o711;
+    tree.place(&described).unwrap();
+    assert_eq!(tree.lookup(0, b"a").unwrap(), Some(implied));
+    let attributes = tree.attributes(implied).unwrap();
+    assert_eq!((attributes.mode, attributes.links), (0o711, 3));
+}
+
+#[test]
+fn link_counts_follow_names() {
+    let tree = GrowingTree::of_archive(Limits::default());
+    tree.place(&file("one")).unwrap();
+    tree.place(&entry("two", Body::HardLink(b"one".to_vec()))).unwrap();
+    tree.place(&entry("folder/three", Body::HardLink(b"./two".to_vec()))).unwrap();
+    let node = tree.lookup(0, b"one").unwrap().unwrap();
+    assert_eq!(tree.attributes(node).unwrap().links, 3);
+    tree.place(&file("two")).unwrap();
+    assert_eq!(tree.attributes(node).unwrap().links, 2);
+    assert_ne!(tree.lookup(0, b"two").unwrap(), Some(node));
+}
+
+#[test]
+fn notices_of_one_kind_are_bounded() {
+    let tree = GrowingTree::of_archive(Limits::default());
+    for number in 0..10_000 {
+        assert_eq!(tree.place(&file(&format!("../{number}"))).unwrap(), None);
+    }
+    assert_eq!(tree.notices().len(), 100);
+}
