@@ -39,6 +39,8 @@ class Row:
 def shown(value: float, unit: str) -> str:
     if unit == "MiB":
         return f"{value / (1 << 20):.1f} MiB"
+    if value < 1e-3:
+        return f"{value * 1e6:.1f} µs"
     return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 

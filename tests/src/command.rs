@@ -210,7 +210,7 @@ impl Drop for Home {
         }
         for _ in 0..3 {
             for mount in self.mounts().iter().rev() {
-                let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+                let _ = slotfs_fs::driver::unmount(mount, true);
             }
         }
         if !self.mounts().is_empty() {

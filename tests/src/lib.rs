@@ -17,3 +17,5 @@ pub mod subject;
 pub mod tree;
 #[cfg(unix)]
 pub mod volume_subject;
+#[cfg(unix)]
+pub mod workplace;

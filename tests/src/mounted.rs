@@ -86,7 +86,7 @@ impl Writable {
 
     fn mount(&mut self) -> bool {
         let (upper, work) = (self.upper(), self.folder.path().join("work"));
-        let upper = Upper::open(&upper, &work).expect("the upper directory opens");
+        let upper = open_upper(&upper, &work);
         let placed = PlacedLayer {
             name: "memory".into(),
             layer: Arc::clone(&self.layer) as Arc<dyn Layer>,
@@ -125,6 +125,24 @@ impl std::ops::Deref for Writable {
     }
 }
 
+/// Opens an upper directory that this process may have used before. Another test's child may hold a copy of the
+/// lock between fork and exec, so it is waited for.
+///
+/// # Panics
+/// It cannot be opened.
+#[must_use]
+pub fn open_upper(upper: &Path, work: &Path) -> Upper {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Upper::open(upper, work) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened.expect("the upper directory opens"),
+        }
+    }
+}
+
 /// A mounted volume.
 #[derive(Debug)]
 pub struct Mounted {
@@ -158,7 +176,7 @@ impl Mounted {
         volume: Volume,
         change: impl FnOnce(&mut MountOptions),
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        let folder = temporary()?;
         let root = folder.path().join("mount");
         std::fs::create_dir(&root)?;
         let mut options = MountOptions::new("slotfs-test");
@@ -166,6 +184,19 @@ impl Mounted {
         change(&mut options);
         let served = driver::serve(Arc::new(volume), &root, &options)?;
         Ok(Self { served: Some(served), root, folder: Some(folder) })
+    }
+
+    /// Mounts `volume` on the directory `root`, which the caller keeps, or returns nothing when mounting is not
+    /// possible here and the test is to be skipped.
+    ///
+    /// # Panics
+    /// Mounting failed although FUSE is usable.
+    #[must_use]
+    pub fn at(volume: Arc<Volume>, root: &Path, options: &MountOptions) -> Option<Self> {
+        require_fuse().then(|| {
+            let served = driver::serve(volume, root, options).expect("FUSE is usable");
+            Self { served: Some(served), root: root.to_path_buf(), folder: None }
+        })
     }
 
     /// Returns the mount point.
@@ -265,6 +296,14 @@ impl Drop for Mounted {
 
 /// The temporary directories of mounts start with this.
 const PREFIX: &str = "slotfs-mounted-";
+
+/// Makes a directory for a mount, which is found again if the test is killed.
+///
+/// # Errors
+/// What the host reports.
+pub fn temporary() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(PREFIX).tempdir()
+}
 
 /// Tells whether something is mounted on `place` or below it.
 #[must_use]

@@ -88,7 +88,7 @@ fn content(place: &Path, metadata: &Metadata) -> String {
     }
 }
 
-/// Returns a layer that holds everything in the host directory `root`, with attributes and hard links.
+/// Returns a layer that holds everything in the host directory `root`, with all attributes and hard links.
 ///
 /// # Panics
 /// Something in it cannot be read.
@@ -135,6 +135,22 @@ pub fn layer(root: &Path) -> MemoryLayerBuilder {
             attributes.modified = time(metadata.mtime(), metadata.mtime_nsec());
             attributes.changed = time(metadata.ctime(), metadata.ctime_nsec());
         });
+        for (attribute, value) in extended_attributes(&place) {
+            builder = builder.xattr(name, attribute, value);
+        }
     }
     builder
+}
+
+fn extended_attributes(place: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut buffer = vec![0; 64 << 10];
+    let names =
+        rustix::fs::llistxattr(place, &mut buffer[..]).map_or(Vec::new(), |length| buffer[..length].to_vec());
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names
+        .filter_map(|name| {
+            let length = rustix::fs::lgetxattr(place, name, &mut buffer[..]).ok()?;
+            Some((name.to_vec(), buffer[..length].to_vec()))
+        })
+        .collect()
 }

@@ -9,6 +9,7 @@ mod cli {
     mod general;
     mod inspect;
     mod list;
+    mod live;
     mod packages;
     mod shown;
     mod verify;

@@ -6,7 +6,7 @@ use super::output::{Output, Tone};
 use super::table::{Cell, Side, Table};
 use crate::host::probe::{self, Finding, Places, Report, State};
 
-/// Try what slotfs needs on this machine, and say what is missing, why, and what helps
+/// Try what slotfs needs on this machine and say what is missing, why, and what helps
 ///
 /// Everything is tried for real, as the user who asks: a mount is made and read, programs are run from the
 /// directories that slotfs uses. Nothing is left behind. The exit code is 0 when packages can be mounted and 1

@@ -62,7 +62,10 @@ pub fn leave_terminal() -> io::Result<()> {
 /// pipe for its whole life. To be called before this process has opened anything itself.
 ///
 /// Where the system cannot do it at once (Linux before 5.9, macOS), they stay open.
-#[expect(unsafe_code, reason = "files that belong to nobody in this program can be closed by number only")]
+#[cfg_attr(
+    target_os = "linux",
+    expect(unsafe_code, reason = "files that belong to nobody in this program can be closed by number only")
+)]
 pub fn close_inherited_files() {
     #[cfg(target_os = "linux")]
     // SAFETY: close_range(2) takes no pointer. The caller is the first thing this process runs, so no value in it

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::digest::Digest;
@@ -208,22 +208,10 @@ impl Layers {
         self.slots.iter().try_for_each(SlotLayer::wait_until_settled).map_err(AssembleError::from)
     }
 
-    /// Waits for at most `limit` until every slot is indexed, so that the next start need not do it again.
-    pub(super) fn settle_for(&self, limit: Duration) {
-        let slots = self.slots.clone();
-        let (done, wait) = std::sync::mpsc::channel();
-        let settle = move || {
-            // What does not decode is no reason to wait for the others any less.
-            for slot in &slots {
-                if let Err(error) = slot.wait_until_settled() {
-                    tracing::error!("{error}");
-                }
-            }
-            let _ = done.send(());
-        };
-        if super::thread("settle", settle).is_ok() {
-            let _ = wait.recv_timeout(limit);
-        }
+    /// Waits for at most `limit`; tells whether every slot is indexed now, or cannot be.
+    pub(super) fn settle_for(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        self.slots.iter().all(|slot| slot.wait_for(end.saturating_duration_since(Instant::now())))
     }
 }
 

@@ -28,8 +28,8 @@ use super::{finish, wire};
 /// What ends a server, politely.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// How long a server that is not needed any more goes on indexing, so that the next start need not begin again.
-const INDEXING: Duration = Duration::from_secs(3);
+/// How often a server that only finishes its indexes looks for a signal.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
@@ -205,10 +205,21 @@ impl Serving {
         if let Err(error) = finish::finish(request, &self.place) {
             tracing::error!("{error}");
         }
-        self.layers.settle_for(INDEXING);
         // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);
+        finish_indexes(&self.layers, &events);
+    }
+}
+
+/// Lets a pass that still runs come to its end, so that the next start need not begin again. Nobody waits for that:
+/// the mount is gone, the locks are free, and a signal ends it at once.
+fn finish_indexes(layers: &Layers, events: &mpsc::Receiver<Event>) {
+    while !layers.settle_for(GLANCE) {
+        if let Ok(Event::Signal(signal)) = events.try_recv() {
+            tracing::info!("{signal}: the index is left unfinished");
+            return;
+        }
     }
 }
 

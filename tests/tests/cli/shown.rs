@@ -8,6 +8,17 @@ pub(crate) fn shown(home: &Home, line: &str) -> String {
     transcript(home, line, &home.run(words))
 }
 
+/// As [`shown`], with two spaces for every longer gap: columns are as wide as process numbers and times make them.
+pub(crate) fn shown_loosely(home: &Home, line: &str) -> String {
+    let text = shown(home, line);
+    let lines = text.lines().map(|line| {
+        let start = line.len() - line.trim_start().len();
+        let fields: Vec<&str> = line[start..].split("  ").map(str::trim).filter(|f| !f.is_empty()).collect();
+        format!("{}{}\n", &line[..start], fields.join("  "))
+    });
+    lines.collect()
+}
+
 /// Returns what was said as text.
 pub(crate) fn transcript(home: &Home, line: &str, done: &Done) -> String {
     let mut text = format!("$ slotfs {line}\n");

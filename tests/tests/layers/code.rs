@@ -169,7 +169,7 @@ pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = us
         let starts_name = word.as_bytes().first().is_some_and(|byte| is_name(Some(byte)));
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
         let ends_name = word.as_bytes().last().is_some_and(|byte| is_name(Some(byte)));
-        !(starts_name && is_name(before)) && !(ends_name && is_name(bytes.get(at + word.len())))
+        !(starts_name && is_name(before) || ends_name && is_name(bytes.get(at + word.len())))
     })
 }
 

@@ -79,11 +79,11 @@ const LONGEST_FUNCTION: usize = 80;
 const FLAT_MATCHES: &[(&str, &str)] = &[];
 
 const UNSAFE_FILES: &[&str] = &[
-    "fs/src/disk",
+    "fs/src/disk/mapped.rs",
     "fs/src/slot/seek/inflate.rs",
     "mounter/src/host/health.rs",
-    "mounter/src/host/process.rs",
     "mounter/src/host/probe/namespaces.rs",
+    "mounter/src/host/process.rs",
 ];
 
 const PLATFORM_PLACES: &[&str] = &[
@@ -192,7 +192,7 @@ fn policy_purity(source: &Source) -> Broken {
 
 fn head(source: &Source) -> Broken {
     let first = source.text.lines().next().unwrap_or_default();
-    let says = first.strip_prefix("//!").is_some_and(|rest| rest.trim().len() > 10);
+    let says = first.strip_prefix("//!").is_some_and(|rest| rest.trim().len() > 7);
     if says { Vec::new() } else { vec![(1, "its first line is not `//!` and a purpose".into())] }
 }
 
@@ -268,8 +268,10 @@ fn parenthesis(code: &str) -> &str {
 }
 
 fn environment(source: &Source) -> Broken {
-    // Arguments and the program's own path are no settings; the names of system and processor are constants.
-    const HARMLESS: &[&str] = &["std::env::consts", "std::env::args_os", "std::env::current_exe"];
+    // Arguments and the program's own path are no settings, the names of system and processor are constants, and a
+    // change of directory reads nothing.
+    const HARMLESS: &[&str] =
+        &["std::env::consts", "std::env::args_os", "std::env::current_exe", "std::env::set_current_dir"];
     if source.is_in(&["mounter/src/settings"]) {
         return Vec::new();
     }
@@ -319,6 +321,10 @@ fn fuse(source: &Source) -> Broken {
 }
 
 fn allowed_lints(source: &Source) -> Broken {
+    // There a lint may be right on one system and wrong on the next, because types differ.
+    if source.is_in(PLATFORM_PLACES) {
+        return Vec::new();
+    }
     let found = |word: &'static str| {
         words(&source.production, word).map(move |at| (line_of(&source.production, at), format!("`{word}`")))
     };
@@ -411,7 +417,7 @@ mod tests {
                 "use super::volume;\n// unsafe, println!, crate::driver\nconst A: &str = \"unsafe crate::driver\";",
             ),
             ("fs/src/disk/a.rs", &short_enough),
-            ("fs/src/disk/a.rs", "fn f() { unsafe { g() } }"),
+            ("fs/src/disk/mapped.rs", "fn f() { unsafe { g() } }"),
             (
                 "fs/src/volume/a.rs",
                 "#[cfg(test)]\nmod tests {\n#[cfg(unix)]\nfn f() { unsafe { println!(); std::env::var(\"X\"); } }\n}",

@@ -125,7 +125,8 @@ fn set_id_bits_go_when_an_ordinary_user_changes_the_file() {
     for open in [OpenMode::Automatic, OpenMode::Requests] {
         let Some(mounted) = Writable::new(layer(), open) else { return };
         let path = mounted.path("open-to-all");
-        let changes: [(&str, fn(&Path)); 3] = [
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 3] = [
             ("write", |path| {
                 use std::io::Write;
                 OpenOptions::new().write(true).open(path).unwrap().write_all(b"X").unwrap();

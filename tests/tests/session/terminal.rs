@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use slotfs_tests::command::{Home, PATIENCE, missing_fuse, shell_package, wait_for};
 
@@ -18,6 +21,10 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(home: &Home, arguments: &[&str]) -> Self {
+        Self::start_program(home, slotfs_tests::command::binary(), arguments)
+    }
+
+    fn start_program(home: &Home, program: &Path, arguments: &[&str]) -> Self {
         // Not `openpty`: its descriptors are inherited by whatever another test starts at this moment.
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -26,7 +33,7 @@ impl OnTerminal {
         let slave = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
         // `setsid --ctty` gives the program standard input as its controlling terminal.
         let mut command = home.program("setsid");
-        command.args(["--ctty", "--wait"]).arg(slotfs_tests::command::binary()).args(arguments);
+        command.args(["--ctty", "--wait"]).arg(program).args(arguments);
         command.stdin(Stdio::from(slave.try_clone().unwrap()));
         command.stdout(Stdio::from(slave.try_clone().unwrap())).stderr(Stdio::from(slave));
         let child = command.spawn().unwrap();
@@ -38,10 +45,18 @@ impl OnTerminal {
         self.terminal.write_all(&[key]).unwrap();
     }
 
+    fn line(&mut self, text: &str) {
+        self.terminal.write_all(format!("{text}\n").as_bytes()).unwrap();
+    }
+
     fn wait_for(&mut self, text: &str) {
         let end = std::time::Instant::now() + PATIENCE;
         while !self.seen.contains(text) {
             assert!(std::time::Instant::now() < end, "`{text}` never came: {}", self.seen);
+            let mut watched = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut watched, 100_u8).unwrap() == 0 {
+                continue;
+            }
             let mut buffer = [0; 512];
             match self.terminal.read(&mut buffer) {
                 Ok(0) | Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
@@ -106,5 +121,35 @@ fn a_closed_terminal_ends_the_program_and_the_mount() {
     let terminal = std::mem::replace(&mut run.terminal, File::open("/dev/null").unwrap());
     drop(terminal);
     wait_for("the end of slotfs", || run.child.try_wait().unwrap().is_some());
+    home.settle();
+}
+
+#[test]
+fn a_stop_key_stops_the_whole_job_and_the_shell_continues_it() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let script = "trap \"echo the-end; exit 7\" QUIT; trap \"echo again\" CONT; echo program-is=$$; while :; do sleep 0.05; done";
+    let package = home.package("app.psp", shell_package("app", script));
+    let mut shell =
+        OnTerminal::start_program(&home, Path::new("/bin/bash"), &["--norc", "--noprofile", "-i"]);
+    let slotfs = slotfs_tests::command::binary().display();
+    shell.line(&format!("PS1='$ '; {slotfs} run {}", package.display()));
+    shell.wait_for("program-is=");
+    shell.wait_for("\n");
+    shell.press(26);
+    shell.wait_for("Stopped");
+    shell.line("jobs");
+    shell.wait_for("Stopped");
+    assert_eq!(home.mounts(), [home.workenv("app")], "a stopped job keeps its mount");
+    shell.line("fg");
+    shell.wait_for("again");
+    shell.press(28);
+    shell.wait_for("the-end");
+    shell.line("echo code=$?");
+    shell.wait_for("code=7");
+    shell.line("exit");
+    wait_for("the end of the shell", || shell.child.try_wait().unwrap().is_some());
     home.settle();
 }

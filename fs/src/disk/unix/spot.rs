@@ -229,10 +229,9 @@ pub(super) fn self_path(descriptor: &OwnedFd) -> Result<String, DiskError> {
     Ok(format!("/dev/fd/{}", descriptor.as_raw_fd()))
 }
 
-#[allow(
-    clippy::unnecessary_cast,
-    clippy::cast_sign_loss,
-    reason = "the types of `struct stat` differ by host"
+#[cfg_attr(
+    target_os = "linux",
+    expect(clippy::unnecessary_cast, reason = "the types of `struct stat` differ between hosts")
 )]
 pub(super) fn from_host(stat: &rustix::fs::Stat) -> Stat {
     let time = |seconds: i64, nanoseconds: i64| Timestamp {

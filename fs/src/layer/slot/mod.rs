@@ -18,7 +18,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::keep::Kept;
 use self::state::{SlotState, View};
@@ -43,6 +43,8 @@ pub struct SlotLayer(Arc<Inner>);
 struct Inner {
     /// The slot's id, for messages.
     slot: String,
+    /// Digest of the stored bytes and how they are decoded.
+    content: String,
     this: Weak<Self>,
     home: SlotHome,
     options: SlotOptions,
@@ -77,6 +79,7 @@ impl SlotLayer {
         let source = &slot.source;
         let stream = Stream::new(source, digest, options.limits)?;
         let identity = Identity::of(source, digest);
+        let content = format!("{}-{}", identity.digest, identity.chain);
         let (state, index_existed) = SlotState::open(&slot.id, source, identity, home, options.limits)?;
         let file = (source.container == Container::File)
             .then(|| file_time(source.stored.file()).map(|time| (slot.permissions & 0o7777, time)))
@@ -85,6 +88,7 @@ impl SlotLayer {
         let is_direct = Plan::of(source) == Plan::Direct;
         Ok(Self(Arc::new_cyclic(|this| Inner {
             slot: slot.id.clone(),
+            content,
             this: this.clone(),
             home: home.clone(),
             options,
@@ -115,6 +119,12 @@ impl SlotLayer {
             return Ok(());
         }
         self.0.state.wait().map(drop).map_err(|error| self.0.fail(error, 0))
+    }
+
+    /// Waits for at most `limit`; tells whether the pass has ended, well or not.
+    #[must_use]
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        self.0.state.wait_for(limit)
     }
 
     /// Returns what is not shown as the archive has it, as far as it is known now.
@@ -339,6 +349,10 @@ impl Layer for SlotLayer {
             let content = self.0.content(view, node.0)?;
             Ok(self.0.open_object(view, node.0, &content)?)
         })
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.0.content.clone())
     }
 
     fn is_settled(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::crew;
 use super::options::SlotHome;
@@ -177,6 +177,14 @@ impl SlotState {
     /// Tells whether there is nothing to index.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
+    }
+
+    /// Waits for at most `limit`; tells whether the pass has ended, well or not.
+    pub(super) fn wait_for(&self, limit: Duration) -> bool {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |progress: &mut Progress| progress.outcome.is_none();
+        let waited = self.settled.wait_timeout_while(progress, limit, running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.outcome.is_some()
     }
 
     pub(super) fn is_ready(&self) -> bool {

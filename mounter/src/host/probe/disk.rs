@@ -53,7 +53,7 @@ pub(super) fn temporary(place: &Path) -> Vec<Finding> {
     }
 }
 
-fn tempfile(place: &Path) -> io::Result<Folder> {
+pub(super) fn tempfile(place: &Path) -> io::Result<Folder> {
     let name = format!(".slotfs-doctor-{}-{}", std::process::id(), unique());
     let path = place.join(name);
     files::create_private_directories(&path)?;
@@ -70,10 +70,6 @@ fn unique() -> u64 {
 pub(super) struct Folder(std::path::PathBuf);
 
 impl Folder {
-    pub(super) fn new(place: &Path) -> io::Result<Self> {
-        tempfile(place)
-    }
-
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

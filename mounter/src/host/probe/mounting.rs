@@ -13,7 +13,7 @@ use slotfs_fs::driver::{
 use slotfs_fs::volume::{PlacedLayer, Volume, VolumeOptions};
 
 use super::backed::{self, Backed};
-use super::disk::Folder;
+use super::disk::tempfile;
 use super::{Finding, MOUNT, in_container};
 use crate::host::{health, mount_table};
 
@@ -145,7 +145,7 @@ enum Trouble {
 }
 
 fn try_mount(temporary: &Path) -> Result<Outcome, Trouble> {
-    let folder = Folder::new(temporary).map_err(Trouble::Host)?;
+    let folder = tempfile(temporary).map_err(Trouble::Host)?;
     let (volume, mountpoint) = prepare(folder.path()).map_err(Trouble::Host)?;
     let mut options = MountOptions::new("slotfs-doctor");
     options.read_only = true;

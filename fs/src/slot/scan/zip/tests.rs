@@ -1,1 +1,1 @@
-
+//! Tests of the zip scanner.
