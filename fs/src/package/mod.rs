@@ -261,6 +261,12 @@ impl Package {
         &self.slots
     }
 
+    /// Returns the slot at `position`.
+    #[must_use]
+    pub fn slot(&self, position: u32) -> Option<&Slot> {
+        self.slots.get(position as usize).filter(|slot| slot.position == position)
+    }
+
     /// Returns who signed it; archives are signed by nobody.
     #[must_use]
     pub fn evidence(&self) -> Option<&Evidence> {

@@ -99,6 +99,12 @@ impl Verification {
         self.failures().next().is_none()
     }
 
+    /// Returns what was found about the slot at `position`.
+    #[must_use]
+    pub fn slot(&self, position: u32) -> Option<&VerifiedSlot> {
+        self.slots.get(position as usize).filter(|slot| slot.position == position)
+    }
+
     /// Returns one sentence for each slot that is not what it is stated to be.
     pub fn failures(&self) -> impl Iterator<Item = String> {
         self.slots.iter().filter_map(VerifiedSlot::failure)

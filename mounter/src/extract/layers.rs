@@ -64,7 +64,7 @@ impl OpenSlot {
             return Ok(Self::Directory(Arc::new(DirectoryLayer::open(path)?)));
         }
         let name = || slot.id.clone();
-        let verified = verification.slots.iter().find(|verified| verified.position == slot.position);
+        let verified = verification.slot(slot.position);
         let digest =
             verified.filter(|verified| verified.failure().is_none()).and_then(|verified| verified.digest);
         let digest = digest.ok_or_else(|| LayersError::Unverified { slot: name() })?;

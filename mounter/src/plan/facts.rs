@@ -35,7 +35,7 @@ impl Examined {
     /// Returns what the stored bytes of the slot at `position` were found to hash to; `None` for a directory.
     #[must_use]
     pub fn digest(&self, position: u32) -> Option<Digest> {
-        self.verification.slots.iter().find(|slot| slot.position == position)?.digest
+        self.verification.slot(position)?.digest
     }
 
     /// Returns which file was verified; `None` for a directory, which may change at any time.

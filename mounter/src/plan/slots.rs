@@ -93,7 +93,7 @@ pub fn kept_on_upgrade(package: &Package, plans: &[SlotPlan]) -> BTreeSet<OsStri
         .iter()
         .filter(|plan| plan.rules.keep_modified_on_upgrade || plan.lifecycle == Lifecycle::Persistent);
     let targets = kept.filter_map(|plan| {
-        let slot = package.slots().iter().find(|slot| slot.position == plan.position)?;
+        let slot = package.slot(plan.position)?;
         slot.target.first().map(|name| PathBuf::into_os_string(path_from_bytes(name.clone())))
     });
     own.chain(targets).collect()

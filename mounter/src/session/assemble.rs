@@ -115,8 +115,7 @@ impl Layers {
         let keeper = Arc::new(Keeper::new(KeeperOptions::default()));
         let mut layers = Self { placed: Vec::with_capacity(request.slots.len()), slots: Vec::new() };
         for wanted in &request.slots {
-            let slots = package.slots();
-            let slot = slots.iter().find(|slot| slot.position == wanted.position && slot.id == wanted.id);
+            let slot = package.slot(wanted.position).filter(|slot| slot.id == wanted.id);
             let slot = slot.ok_or_else(|| no_such_slot(request, wanted))?;
             layers.add(slot, wanted, request, &home, &keeper)?;
         }

@@ -271,9 +271,10 @@ impl Preparation<'_> {
             return different("the same package".into());
         }
         if self.wanted.wishes.access.is_some() || !self.wanted.wishes.slots.is_empty() {
+            // Both are in the package's order.
             let served = |plan: &&SlotPlan| {
-                let slot = request.slots.iter().find(|slot| slot.position == plan.position);
-                slot.is_some_and(|slot| (slot.writable && !request.read_only) != plan.writable)
+                let slot = request.slots.binary_search_by_key(&plan.position, |slot| slot.position);
+                slot.ok().and_then(|slot| request.slots.get(slot)).is_some_and(|slot| (slot.writable && !request.read_only) != plan.writable)
             };
             if let Some(other) = self.slots.iter().find(served) {
                 return different(format!("the same package, with other access to slot `{}`", other.id));

@@ -191,9 +191,8 @@ impl Unpacking<'_> {
         let limits = layers::limits(self.wanted.settings.limits());
         let options = SlotOptions { limits, ..SlotOptions::default() };
         let plans = self.slots.iter().filter(|plan| plan.in_setup || plan.in_run);
-        let slots = self.examined.package.slots();
         plans
-            .filter_map(|plan| Some((plan, slots.iter().find(|slot| slot.position == plan.position)?)))
+            .filter_map(|plan| Some((plan, self.examined.package.slot(plan.position)?)))
             .map(|(plan, slot)| {
                 let open = OpenSlot::open(slot, &self.examined.verification, &home, &options)?;
                 Ok((!plan.in_run, open.placed(slot, plan.writable)))

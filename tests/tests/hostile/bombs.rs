@@ -53,8 +53,15 @@ fn a_file_slot_is_limited_too() {
         let done = slotfs(&home, ["extract", "--max-decoded", "1MiB", path.to_str().unwrap(), "out"]);
         says(&done, chain, 107, &["zeros", "1048576"]);
         nothing_left(&home, chain);
+        // Its length is asked for at once, so the mount is refused, too.
         let done = slotfs(&home, ["run", "--max-decoded", "1MiB", path.to_str().unwrap()]);
-        assert!(done.stderr.contains("Input/output error"), "{chain}: {} {}", done.stdout, done.stderr);
+        let refused = done.code == 107 && done.stderr.contains("1048576") && done.stdout.is_empty();
+        assert!(
+            refused || done.stderr.contains("Input/output error"),
+            "{chain}: {} {}",
+            done.stdout,
+            done.stderr
+        );
         assert_eq!(slotfs(&home, ["run", path.to_str().unwrap()]).success().stdout, "8388608\n", "{chain}");
     }
 }

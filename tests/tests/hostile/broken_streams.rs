@@ -1,12 +1,13 @@
 //! Slots whose stored bytes are exactly those that were signed, and still do not decode: what a builder on a bad disk
 //! makes. And a store and indexes that rot.
 
+use std::io::Read;
 use std::path::Path;
 
-use slotfs_tests::command::{Done, Home, missing_fuse, shell_package};
+use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for};
 use slotfs_tests::package::{SlotSpec, Tree, codes_of, compress};
 
-use super::support::{LIMIT, nothing_left, says, server_log, slotfs};
+use super::support::{nothing_left, says, server_log, slotfs};
 
 const FILES: usize = 40;
 
@@ -33,12 +34,25 @@ fn stored(chain: &str) -> Vec<u8> {
     chain.split('.').filter(|name| *name != "tar").fold(archive(), |bytes, name| compress(name, &bytes))
 }
 
-/// Reads every file of a mounted tree: each gives its right content or EIO. Returns how many were right.
-fn right_files(root: &Path) -> usize {
+/// Reads every file of a mounted tree: each gives its right content, or what `decoded` (an archive) holds in its place,
+/// or EIO. Returns how many were right.
+fn right_files(root: &Path, decoded: &[u8]) -> usize {
+    let mut at = 0;
+    let place = |file: usize| {
+        let start = at + 512;
+        let length = content(file).len();
+        at = start + length.next_multiple_of(512);
+        start..start + length
+    };
+    let places: Vec<_> = (0..FILES).map(place).collect();
     let check = |file: &usize| match std::fs::read(root.join(format!("lib/file-{file}"))) {
         Ok(bytes) => {
-            assert!(bytes == content(*file), "file {file} has wrong bytes");
-            true
+            let right = bytes == content(*file);
+            assert!(
+                right || decoded.get(places[*file].clone()) == Some(&bytes),
+                "file {file} has wrong bytes"
+            );
+            right
         }
         Err(error) => {
             assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "file {file}: {error}");
@@ -46,6 +60,31 @@ fn right_files(root: &Path) -> usize {
         }
     };
     (0..FILES).filter(check).count()
+}
+
+/// What any decoder makes of damaged bytes before it notices: a checksum comes after the content. It was signed like
+/// this, so it may be served until then.
+fn decoded(chain: &str, stored: &[u8]) -> Vec<u8> {
+    let mut bytes = stored.to_vec();
+    for name in chain.split('.').rev().filter(|name| *name != "tar") {
+        let mut reader: Box<dyn Read> = match name {
+            "gzip" => Box::new(flate2::read::MultiGzDecoder::new(&bytes[..])),
+            "bzip2" => Box::new(bzip2::read::MultiBzDecoder::new(&bytes[..])),
+            "xz" => Box::new(xz::read::XzDecoder::new(&bytes[..])),
+            _ => Box::new(zstd::Decoder::new(&bytes[..]).unwrap()),
+        };
+        let mut out = Vec::new();
+        let mut piece = [0; 512];
+        while let Ok(count) = reader.read(&mut piece) {
+            if count == 0 {
+                break;
+            }
+            out.extend_from_slice(&piece[..count]);
+        }
+        drop(reader);
+        bytes = out;
+    }
+    bytes
 }
 
 #[test]
@@ -61,8 +100,8 @@ fn bytes_that_do_not_decode_give_eio_and_a_line_that_names_slot_and_path() {
         flipped[middle..middle + 600].iter_mut().for_each(|byte| *byte ^= 0x5A);
         let cut = good[..middle].to_vec();
         for (what, bytes) in [("flipped", flipped), ("cut", cut)] {
-            // Nothing in a tar says what a file's content should be.
-            if chain == "tar" && what == "flipped" {
+            // Nothing in a tar says what a file's content should be, and this encoder of zstd writes no checksum.
+            if ["tar", "tar.zstd"].contains(&chain) && what == "flipped" {
                 continue;
             }
             let slot = SlotSpec::stored("library", "{workenv}", &codes_of(chain), &bytes);
@@ -70,10 +109,9 @@ fn bytes_that_do_not_decode_give_eio_and_a_line_that_names_slot_and_path() {
             let path = path.to_str().unwrap();
             slotfs(&home, ["verify", path]).success();
             slotfs(&home, ["mount", path]).success();
-            let right = right_files(&home.workenv("app"));
+            let right = right_files(&home.workenv("app"), &decoded(chain, &bytes));
             assert!(right < FILES, "{chain} {what}: nothing was noticed");
-            let log = server_log(&home, "app");
-            assert!(log.contains("slot=library"), "{chain} {what}: {log}");
+            wait_for("a line in the log", || server_log(&home, "app").contains("slot `library`"));
             slotfs(&home, ["unmount", "app"]).success();
             let done = slotfs(&home, ["extract", path, "out"]);
             says(&done, chain, 107, &["library"]);
@@ -92,16 +130,24 @@ fn a_file_slot_that_does_not_decode_is_never_half_right() {
     for chain in ["gzip", "bzip2", "xz", "zstd"] {
         let mut bytes = compress(chain, &content(200));
         let end = bytes.len() - 9;
-        bytes[end - 4..end].iter_mut().for_each(|byte| *byte ^= 0x41);
+        if chain == "zstd" {
+            // This encoder writes no checksum.
+            bytes.truncate(end);
+        } else {
+            bytes[end - 4..end].iter_mut().for_each(|byte| *byte ^= 0x41);
+        }
         let slot = SlotSpec::stored("data", "{workenv}/data", &codes_of(chain), &bytes);
         let path = home.package("app.psp", shell_package("app", "cat {workenv}/data").slot(slot));
-        let mut command = home.slotfs(["run".as_ref(), path.as_os_str()]);
-        let done = Done::within(LIMIT, &mut command);
-        assert_ne!(done.code, 0, "{chain}");
-        assert!(done.stderr.contains("Input/output error"), "{chain}: {}", done.stderr);
-        let log = server_log(&home, "app");
-        assert!(log.contains("slot=data"), "{chain}: {log}");
-        std::fs::remove_file(home.session("app").join("server.log")).unwrap();
+        // Its length is asked for at once, so the mount may be refused, too.
+        let done = slotfs(&home, ["run".as_ref(), path.as_os_str()]);
+        let refused = done.code == 107 && done.stderr.contains("slot `data` is damaged");
+        let eio = done.code == 1 && done.stderr.contains("Input/output error");
+        assert!(
+            refused || (eio && server_log(&home, "app").contains("slot `data`")),
+            "{chain}: {}",
+            done.stderr
+        );
+        assert_eq!(done.stdout, "", "{chain}");
     }
 }
 
@@ -132,7 +178,7 @@ fn rot_in_the_store_and_in_indexes_is_noticed_and_mended() {
         let path = home.package("app.psp", shell_package("app", "true").slot(slot));
         let mounted_right = |what: &str| {
             slotfs(&home, ["mount", path.to_str().unwrap()]).success();
-            assert_eq!(right_files(&home.workenv("app")), FILES, "{chain}: {what}");
+            assert_eq!(right_files(&home.workenv("app"), &[]), FILES, "{chain}: {what}");
             // Listing, too, waits for a whole index.
             let listed = std::fs::read_dir(home.workenv("app").join("lib")).unwrap().count();
             assert_eq!(listed, FILES, "{chain}: {what}");

@@ -75,7 +75,7 @@ fn a_package_written_over_in_place_gives_eio_and_a_line_in_the_log() {
             }
         });
         assert!(right <= FILES, "{chain}: nothing was noticed");
-        assert!(log.contains("changed") && log.contains("slot=big"), "{chain}: {log}");
+        assert!(log.contains("changed") && log.contains("slot `big`"), "{chain}: {log}");
     }
 }
 
@@ -90,7 +90,7 @@ fn a_package_cut_short_gives_eio_and_nobody_dies() {
                 std::fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
             });
             assert!(right <= FILES, "{chain}: nothing was noticed");
-            assert!(log.contains("slot=big"), "{chain}: {log}");
+            assert!(log.contains("slot `big`"), "{chain}: {log}");
         }
     }
 }

@@ -69,17 +69,22 @@ fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
 #[test]
 fn changed_data_with_a_fixed_up_descriptor_is_refused_by_every_command() {
     let home = Home::new();
-    for (slot, id) in [(0, "app"), (1, "settings")] {
+    for (slot, id) in [(0, "`app`"), (1, "`settings`")] {
         let built = application().build();
         let path = home.path("forged.psp");
         forged(built, slot).write(&path);
-        let words = ["forged.psp", id, "SHA-256", "although the descriptor was made to fit"];
+        let words = ["forged.psp", id, "not what the metadata promises (SHA-256)", "get it again"];
         for command in ["run", "mount", "extract"] {
             let done = with_package(&home, command, &path);
             says(&done, command, 107, &words);
             nothing_left(&home, command);
         }
-        says(&with_package(&home, "verify", &path), "verify", 107, &["forged.psp", id, "not the signed one"]);
+        says(
+            &with_package(&home, "verify", &path),
+            "verify",
+            107,
+            &["forged.psp", id, "not the signed one", words[2]],
+        );
         for level in ["standard", "relaxed", "minimal", "none"] {
             let done = slotfs(&home, ["run", "--verify", level, path.to_str().unwrap()]);
             says(&done, level, 107, &words);

@@ -24,8 +24,8 @@ fn what_is_no_package_is_refused_with_path_and_reason() {
     for (name, code, reason) in [
         ("empty.psp", 102, "empty"),
         ("text.psp", 102, "its last 4 bytes are not the end mark"),
-        ("notes.txt", 102, "is neither"),
-        ("program", 102, "is neither"),
+        ("notes.txt", 102, "its first are not those of an archive"),
+        ("program", 102, "its first are not those of an archive"),
         ("magic.psp", 102, "its 4 bytes are fewer"),
         ("not.tar", 102, "not.tar"),
         ("not.zip", 102, "not.zip"),

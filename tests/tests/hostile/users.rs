@@ -67,12 +67,23 @@ fn an_ordinary_user_runs_a_package() {
     }
     let Some(user) = User::new() else { return };
     let path = package(&user.home);
+    let may_mount = std::fs::metadata("/dev/fuse").unwrap().permissions().mode() & 0o006 == 0o006;
     for _ in 0..2 {
-        assert_eq!(user.run(&["run", &path]).success().stdout, TEXT);
+        let done = user.run(&["run", &path]).success();
+        assert_eq!(done.stdout, TEXT);
+        assert_eq!(done.stderr.contains("/dev/fuse"), !may_mount, "{}", done.stderr);
     }
-    user.run(&["mount", &path]).success();
-    // Root is no exception: the mount is for whoever made it.
-    user.run(&["unmount", "app"]).success();
+    if may_mount {
+        user.run(&["mount", &path]).success();
+        user.run(&["unmount", "app"]).success();
+    } else {
+        says(
+            &user.run(&["mount", &path]),
+            "mount",
+            112,
+            &["/dev/fuse", "Permission denied", "slotfs doctor"],
+        );
+    }
     nothing_left(&user.home, "run");
 }
 

@@ -6,6 +6,7 @@
 //! **Invariant:** what the archive says is shown only as far as [`SlotOptions`] allow: no device nodes and no set-id bits
 //! unless asked for.
 
+mod crew;
 mod keep;
 mod keeper;
 mod options;
@@ -79,7 +80,7 @@ impl SlotLayer {
         let stream = Stream::new(source, digest, options.limits)?;
         let identity = Identity::of(source, digest);
         let content = format!("{}-{}", identity.digest, identity.chain);
-        let (state, index_existed) = SlotState::open(source, identity, home, options.limits)?;
+        let (state, index_existed) = SlotState::open(&slot.id, source, identity, home, options.limits)?;
         let file = (source.container == Container::File)
             .then(|| file_time(source.stored.file()).map(|time| (slot.permissions & 0o7777, time)))
             .transpose()
@@ -114,6 +115,9 @@ impl SlotLayer {
     /// # Errors
     /// [`LayerError::Corrupt`] when the slot cannot be indexed.
     pub fn wait_until_settled(&self) -> Result<(), LayerError> {
+        if self.0.state.is_plain() {
+            return Ok(());
+        }
         self.0.state.wait().map(drop).map_err(|error| self.0.fail(error, 0))
     }
 
@@ -287,6 +291,9 @@ impl Layer for SlotLayer {
         after: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), LayerError> {
+        if self.0.state.is_plain() {
+            return Ok(());
+        }
         let mut last: Option<Vec<u8>> = after.map(<[u8]>::to_vec);
         loop {
             let index = self.0.state.wait().map_err(|error| self.0.fail(error, directory.0))?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::crew;
 use super::options::SlotHome;
 use crate::node::Timestamp;
 use crate::package::{Container, SlotSource};
@@ -39,10 +40,14 @@ pub(super) struct Growing {
 /// The state of one slot.
 #[derive(Debug)]
 pub(super) struct SlotState {
+    /// The slot's id, for messages.
+    slot: String,
     source: SlotSource,
     identity: Identity,
     home: SlotHome,
     limits: Limits,
+    /// One file, stored as it is: all is known without a pass, and no index is made.
+    is_plain: bool,
     view: RwLock<View>,
     progress: Mutex<Progress>,
     settled: Condvar,
@@ -58,6 +63,7 @@ struct Progress {
 impl SlotState {
     /// Opens the index, or starts the pass that makes it; tells whether the index was there.
     pub(super) fn open(
+        slot: &str,
         source: &SlotSource,
         identity: Identity,
         home: &SlotHome,
@@ -67,17 +73,26 @@ impl SlotState {
             return Err(SlotError::IsDirectory);
         }
         let path = identity.path(&home.shared);
+        let is_plain = source.container == Container::File && Plan::of(source) == Plan::Direct;
         let found = match Index::open(&path, &identity) {
+            _ if is_plain => None,
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("`{}` is made anew: {error}", path.display());
                 None
             }
         };
-        let existed = found.is_some();
+        let existed = found.is_some() || is_plain;
         let mut job = None;
         let view = match found {
             Some(index) => View::Ready(Arc::new(index)),
+            None if is_plain => {
+                let (pass, growing) = prepare(source, &identity, home, limits);
+                growing.tree.end(Ok(()));
+                growing.points.end(Ok(source.stored.len()));
+                drop(pass);
+                View::Growing(Arc::new(growing))
+            }
             None => {
                 let (pass, growing) = prepare(source, &identity, home, limits);
                 job = Some(pass);
@@ -86,10 +101,12 @@ impl SlotState {
         };
         let outcome = existed.then_some(Ok(()));
         let state = Arc::new(Self {
+            slot: slot.to_owned(),
             source: source.clone(),
             identity,
             home: home.clone(),
             limits,
+            is_plain,
             view: RwLock::new(view),
             progress: Mutex::new(Progress { outcome, ..Progress::default() }),
             settled: Condvar::new(),
@@ -115,8 +132,7 @@ impl SlotState {
                 state.settle(result, start.elapsed().as_secs_f64());
             }
         };
-        let thread = std::thread::Builder::new().name("slot-pass".into()).spawn(run);
-        thread.map(drop).map_err(|source| SlotError::Thread { source })
+        crew::run(Box::new(run)).map_err(|source| SlotError::Thread { source })
     }
 
     fn settle(&self, result: Result<Index, SlotError>, seconds: f64) {
@@ -126,7 +142,7 @@ impl SlotState {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(slot = %self.identity.digest, "the slot cannot be indexed: {error}");
+                tracing::error!("slot `{}` cannot be indexed: {error}", self.slot);
                 Err(Arc::from(error.to_string()))
             }
         };
@@ -141,7 +157,7 @@ impl SlotState {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the index.
+    /// Waits for the index, which is made unless the slot is plain.
     pub(super) fn wait(&self) -> Result<Arc<Index>, SlotError> {
         loop {
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,6 +174,11 @@ impl SlotState {
         }
     }
 
+    /// Tells whether there is nothing to index.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// Waits for at most `limit`; tells whether the pass has ended, well or not.
     pub(super) fn wait_for(&self, limit: Duration) -> bool {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +188,7 @@ impl SlotState {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        matches!(*self.view.read().unwrap_or_else(PoisonError::into_inner), View::Ready(_))
+        self.is_plain || matches!(*self.view.read().unwrap_or_else(PoisonError::into_inner), View::Ready(_))
     }
 
     pub(super) fn pass_seconds(&self) -> Option<f64> {

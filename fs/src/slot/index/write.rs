@@ -28,7 +28,8 @@ const TEMPORARY: &str = ".tmp";
 /// An index that is being made. Windows can be read back at any time.
 #[derive(Debug)]
 pub struct IndexWriter {
-    state: Mutex<State>,
+    /// `None` until there is something to write: passes that wait for their turn hold no file open.
+    state: Mutex<Option<State>>,
     /// Where the index will be.
     path: PathBuf,
 }
@@ -80,15 +81,22 @@ impl Sums {
 }
 
 impl IndexWriter {
-    /// Starts an index that is to be published at `path`; where no file can be made there, one in memory.
+    /// Starts an index that is to be published at `path`; where no file can be made there, it is made in memory.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        let target = Self::create(path).unwrap_or_else(|error| {
-            tracing::warn!("the slot index is kept in memory only: {error}");
-            Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]))
-        });
-        let state = State { target, length: 0, sums: Sums::default() };
-        Self { state: Mutex::new(state), path: path.into() }
+        Self { state: Mutex::default(), path: path.into() }
+    }
+
+    /// Runs `action` on what was written so far.
+    fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        action(state.get_or_insert_with(|| {
+            let target = Self::create(&self.path).unwrap_or_else(|error| {
+                tracing::warn!("the slot index is kept in memory only: {error}");
+                Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]))
+            });
+            State { target, length: 0, sums: Sums::default() }
+        }))
     }
 
     fn create(path: &Path) -> Result<Target, DiskError> {
@@ -112,10 +120,11 @@ impl IndexWriter {
     /// # Errors
     /// The file cannot be written and nothing can be kept in memory either.
     pub fn add_window(&self, bytes: &[u8]) -> Result<u64, IndexError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = state.length;
-        state.append(bytes)?;
-        Ok(at)
+        self.with(|state| {
+            let at = state.length;
+            state.append(bytes)?;
+            Ok(at)
+        })
     }
 
     /// Reads a window back.
@@ -123,8 +132,7 @@ impl IndexWriter {
     /// # Errors
     /// The file cannot be read.
     pub fn window(&self, at: u64, length: u64) -> Result<Vec<u8>, IndexError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.read(BLOCK + at, length)
+        self.with(|state| state.read(BLOCK + at, length))
     }
 
     /// Writes the tables and publishes the index.
@@ -138,25 +146,26 @@ impl IndexWriter {
         points: &[PointRecord],
         decoded: u64,
     ) -> Result<Index, IndexError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let windows = state.length;
-        match state.write_sections(identity, nodes, points, decoded) {
-            Ok(()) => {}
-            Err(IndexError::Disk(error)) => {
-                tracing::warn!("the slot index is kept in memory only: {error}");
-                state.move_to_memory(windows)?;
-                state.write_sections(identity, nodes, points, decoded)?;
+        self.with(|state| {
+            let windows = state.length;
+            match state.write_sections(identity, nodes, points, decoded) {
+                Ok(()) => {}
+                Err(IndexError::Disk(error)) => {
+                    tracing::warn!("the slot index is kept in memory only: {error}");
+                    state.move_to_memory(windows)?;
+                    state.write_sections(identity, nodes, points, decoded)?;
+                }
+                Err(other) => return Err(other),
             }
-            Err(other) => return Err(other),
-        }
-        state.publish(&self.path, identity)
+            state.publish(&self.path, identity)
+        })
     }
 }
 
 impl Drop for IndexWriter {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Target::File { temporary, .. } = &state.target {
+        if let Some(State { target: Target::File { temporary, .. }, .. }) = state {
             // After publishing there is nothing of this name.
             let _ = fs::remove_file(temporary);
         }

@@ -60,7 +60,7 @@ pub(super) struct SlotReport {
     pub(super) mode: Option<String>,
     pub(super) lifecycle: LifecycleReport,
     pub(super) writable: bool,
-    /// `None` for a directory, which is not indexed, and where the digest is not known before the package is hashed.
+    /// `None` for a directory and for a file stored as it is, which are not indexed, and where the digest is not known before the package is hashed.
     pub(super) index: Option<IndexReport>,
 }
 
@@ -144,7 +144,8 @@ pub(super) fn describe(
 
 /// Looks for the slot's index, without making it.
 fn index(slot: &Slot, digest: Option<Digest>, shared: &Path) -> Option<IndexReport> {
-    if matches!(slot.source.container, Container::Directory(_)) {
+    let is_plain = slot.source.container == Container::File && slot.source.compressions.is_empty();
+    if is_plain || matches!(slot.source.container, Container::Directory(_)) {
         return None;
     }
     let identity = Identity::of(&slot.source, digest?);
