@@ -5,13 +5,16 @@ pub mod archive;
 #[cfg(unix)]
 pub mod command;
 pub mod fixtures;
+#[cfg(unix)]
 pub mod model;
 #[cfg(unix)]
 pub mod mounted;
 #[cfg(target_os = "linux")]
 pub mod mounted_subject;
+#[cfg(unix)]
 pub mod operations;
 pub mod package;
+#[cfg(unix)]
 pub mod subject;
 #[cfg(unix)]
 pub mod tree;

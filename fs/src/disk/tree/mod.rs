@@ -40,13 +40,12 @@ pub struct HostName {
     pub identity: HostIdentity,
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(unix)]
     fn links_are_seen_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let inside = folder.path().join("inside");
