@@ -45,15 +45,20 @@ const WANTED: &[InitFlags] = &[
 
 // Deliberately not asked for:
 // * FUSE_WRITEBACK_CACHE: excludes passthrough, and times would be the kernel's instead of the disk's;
-// * FUSE_POSIX_ACL, FUSE_DONT_MASK: the server would have to apply default ACLs and the umask itself;
 // * FUSE_EXPORT_SUPPORT: nodes cannot be found by number once forgotten, so NFS export would break;
 // * FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS: one machine, and the kernel's own locks are right;
 // * FUSE_SETXATTR_EXT, FUSE_SECURITY_CTX, FUSE_CREATE_SUPP_GROUP: fuser does not read the extra fields.
 
+/// For volumes that can be written to: access control lists hold, and a change of one changes the mode that is
+/// shown. What new nodes inherit is ours to say then, and so is what the umask takes away. In others the kernel
+/// would ask for every file's list, to learn that there is none.
+const WANTED_TO_WRITE: &[InitFlags] = &[InitFlags::FUSE_POSIX_ACL, InitFlags::FUSE_DONT_MASK];
+
 /// Asks for what is wanted. `stack_depth` 0 goes without passthrough; 1 lets disks that are not stacked
 /// themselves be handed to the kernel, and leaves room for one overlayfs on top of the mount.
-pub(super) fn negotiate(config: &mut KernelConfig, passthrough: bool) -> Agreed {
-    for &wanted in WANTED {
+pub(super) fn negotiate(config: &mut KernelConfig, passthrough: bool, writable: bool) -> Agreed {
+    let to_write = if writable { WANTED_TO_WRITE } else { &[] };
+    for &wanted in WANTED.iter().chain(to_write) {
         if config.add_capabilities(wanted).is_err() {
             tracing::debug!(?wanted, "the kernel does not have this");
         }

@@ -35,7 +35,7 @@ thread_local! {
 
 impl Filesystem for FuseDriver {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let agreed = negotiate(config, self.mode != OpenMode::Requests);
+        let agreed = negotiate(config, self.mode != OpenMode::Requests, self.volume.is_writable());
         self.opens.allow_passthrough(agreed.passthrough);
         let _ = self.agreed.set(agreed);
         Ok(())
@@ -107,21 +107,16 @@ impl Filesystem for FuseDriver {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
         let result = self.guarded(Operation::MakeNode, parent, || {
             let kind = kind_of_mode(mode).ok_or(FsError::Invalid("kind of node"))?;
             let device = device_from_kernel(device);
-            self.volume.make_node(
-                caller(request),
-                self.node(parent)?,
-                bytes(name),
-                kind,
-                mode & 0o7777,
-                device,
-            )
+            let parent = self.node(parent)?;
+            let mode = self.mode_of_new(parent, mode, umask)?;
+            self.volume.make_node(caller(request), parent, bytes(name), kind, mode, device)
         });
         replies::entry(&self.numbers, result, reply);
     }
@@ -132,11 +127,13 @@ impl Filesystem for FuseDriver {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let result = self.guarded(Operation::MakeDirectory, parent, || {
-            self.volume.make_directory(caller(request), self.node(parent)?, bytes(name), mode & 0o7777)
+            let parent = self.node(parent)?;
+            let mode = self.mode_of_new(parent, mode, umask)?;
+            self.volume.make_directory(caller(request), parent, bytes(name), mode)
         });
         replies::entry(&self.numbers, result, reply);
     }
@@ -209,12 +206,14 @@ impl Filesystem for FuseDriver {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let result = self.guarded(Operation::Create, parent, || {
             let register = |file: &File| reply.open_backing(file);
+            let parent = self.node(parent)?;
+            let mode = self.mode_of_new(parent, mode, umask)?;
             self.create_file(request, parent, name, mode, OpenFlags(flags), register)
         });
         self.answer_create(result, reply);

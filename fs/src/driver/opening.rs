@@ -69,14 +69,13 @@ impl FuseDriver {
     pub(super) fn create_file(
         &self,
         request: &Request,
-        parent: INodeNo,
+        parent: NodeId,
         name: &OsStr,
         mode: u32,
         flags: OpenFlags,
         register: impl FnOnce(&File) -> io::Result<BackingId>,
     ) -> Result<(Entry, OpenFile), FsError> {
-        let parent = self.node(parent)?;
-        let made = self.volume.create(caller(request), parent, bytes(name), mode & 0o7777, access(flags));
+        let made = self.volume.create(caller(request), parent, bytes(name), mode, access(flags));
         let (entry, opened) = match made {
             Err(FsError::Exists) if flags.0 & libc::O_EXCL == 0 => self.open_existing(parent, name, flags)?,
             made => made?,

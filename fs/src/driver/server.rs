@@ -78,6 +78,13 @@ impl FuseDriver {
         immutable
     }
 
+    /// Returns the permission bits of a new node: those asked for, less what the caller's umask takes away where
+    /// no access control list is inherited.
+    pub(super) fn mode_of_new(&self, parent: NodeId, mode: u32, umask: u32) -> Result<u32, FsError> {
+        let inherits = self.volume.inherits_access_list(parent)?;
+        Ok(if inherits { mode } else { mode & !umask } & 0o7777)
+    }
+
     /// Changes attributes; privileges go where they must.
     pub(super) fn set_attributes(
         &self,

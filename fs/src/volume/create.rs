@@ -180,7 +180,8 @@ impl Volume {
         node
     }
 
-    /// Gives a new node its owner, mode and, in a set-group-id directory, that directory's group.
+    /// Gives a new node its owner, mode and, in a set-group-id directory, that directory's group; and the access
+    /// control list that it inherits.
     fn give_owner(
         &self,
         parent: &Node,
@@ -195,10 +196,11 @@ impl Volume {
         let mode = if inherits && kind == Kind::Directory { mode | SET_GROUP_ID } else { mode };
         let spot = prepared.spot();
         spot.set_owner(Some(caller.user), Some(group))?;
+        let inherited = self.inherited(parent, kind, mode)?;
         if kind != Kind::Symlink {
-            spot.set_mode(mode)?;
+            spot.set_mode(inherited.as_ref().map_or(mode, |inherited| inherited.mode))?;
         }
-        Ok(())
+        inherited.map_or(Ok(()), |inherited| inherited.give(&spot))
     }
 }
 

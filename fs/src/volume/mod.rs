@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no lock is held while bytes are read, decoded or waited for.
 
+mod access_list;
 mod attribute;
 mod change;
 mod copy_up;
@@ -95,6 +96,11 @@ impl Volume {
             unsynced: Mutex::default(),
             all_writable,
         })
+    }
+
+    /// Tells whether there is an upper directory that takes changes.
+    pub fn is_writable(&self) -> bool {
+        self.upper.is_some()
     }
 
     /// Tells whether nothing in this volume can change: no upper, and every layer settled.

@@ -7,5 +7,6 @@ mod building;
 mod copying;
 mod editing;
 mod git;
+mod permissions;
 mod python;
 mod sqlite;
