@@ -1,5 +1,6 @@
 //! Archives that mean harm or are broken: nothing leaves the tree, nothing panics, what is wrong is said with its path.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
 

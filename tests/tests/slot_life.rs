@@ -1,5 +1,6 @@
 //! What happens to a slot over time: its index is reused and mended, its objects come and go, its package changes.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -1,6 +1,7 @@
 //! A slot shows the tree that the archive's own tool unpacks: for every format, every compression, from the growing tree
 //! and from the index.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,5 @@
 //! Objects are published whole, once, read-only; left-overs of the dead go, those of the living stay.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::io::Read;
 use std::ops::ControlFlow;

@@ -75,7 +75,10 @@ fn change_mode(workenv: &Path, path: &Path, mode: u32) -> Result<(), LaunchError
         // A dangling link has no mode to set.
         let is_file = std::fs::metadata(&file).is_ok_and(|known| known.is_file());
         if is_file && inside::stays_inside(workenv, &file)? {
-            files::set_mode(&file, mode).context("set the mode of", &file)?;
+            // In a mount every change copies the file up; what is right already stays in its slot.
+            if files::mode(&file).context("examine", &file)? != Some(mode) {
+                files::set_mode(&file, mode).context("set the mode of", &file)?;
+            }
         } else {
             tracing::debug!(path = %file.display(), "left its mode as it is");
         }

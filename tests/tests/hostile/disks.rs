@@ -62,7 +62,7 @@ fn cached<'a>(disk: &'a Disk, words: &[&'a str]) -> Vec<&'a str> {
 /// Asserts that nothing is mounted but the disk itself.
 #[track_caller]
 fn only_disk(home: &Home, disk: &Disk) {
-    assert_eq!(home.mounts(), [disk.0.clone()]);
+    assert_eq!(home.mounts(), std::slice::from_ref(&disk.0));
 }
 
 /// Whatever the amount of free space: the program gets the right bytes, or the user is told that there is no space.

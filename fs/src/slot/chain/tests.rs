@@ -1,4 +1,5 @@
 //! Streams of many parts, garbage behind them, truncation, limits, and decoding from every reported point.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
 //! Headers and records in every spelling.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use super::*;
 use crate::slot::scan::{Extent, StreamInput};
@@ -178,9 +179,12 @@ fn sizes_are_never_allocated() {
     assert!(matches!(scan(&huge), Err(SlotError::Truncated { entry }) if entry == "huge"));
 }
 
+/// A sparse map, the stored bytes, the file's size, and whether they fit together.
+type SparseCase<'a> = (&'a [(u64, u64)], u64, u64, bool);
+
 #[test]
 fn sparse_maps_must_fit_the_file_and_the_stored_bytes() {
-    let table: [(&[(u64, u64)], u64, u64, bool); 7] = [
+    let table: [SparseCase<'_>; 7] = [
         (&[(0, 10), (20, 5)], 15, 30, true),
         (&[(0, 10), (20, 5), (30, 0)], 15, 30, true),
         (&[], 0, 1 << 40, true),

@@ -1,4 +1,5 @@
 //! Central directories as different systems write them.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use super::*;
 use crate::slot::chain::tests::range;
