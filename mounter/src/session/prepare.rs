@@ -274,7 +274,9 @@ impl Preparation<'_> {
             // Both are in the package's order.
             let served = |plan: &&SlotPlan| {
                 let slot = request.slots.binary_search_by_key(&plan.position, |slot| slot.position);
-                slot.ok().and_then(|slot| request.slots.get(slot)).is_some_and(|slot| (slot.writable && !request.read_only) != plan.writable)
+                slot.ok()
+                    .and_then(|slot| request.slots.get(slot))
+                    .is_some_and(|slot| (slot.writable && !request.read_only) != plan.writable)
             };
             if let Some(other) = self.slots.iter().find(served) {
                 return different(format!("the same package, with other access to slot `{}`", other.id));
