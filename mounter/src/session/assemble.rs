@@ -76,10 +76,13 @@ impl AssembleError {
     #[must_use]
     pub fn cause(&self) -> FailureCause {
         match self {
-            Self::Package(PackageError::Disk(_))
-            | Self::Disk(_)
-            | Self::Layer(LayerError::Disk(_))
-            | Self::Slot { source: SlotError::Disk(_), .. } => FailureCause::Disk,
+            Self::Package(PackageError::Disk(error))
+            | Self::Disk(error)
+            | Self::Layer(LayerError::Disk(error))
+            | Self::Slot { source: SlotError::Disk(error), .. }
+            | Self::Volume {
+                source: FsError::Layer(LayerError::Disk(error)) | FsError::Disk(error), ..
+            } => FailureCause::of_disk(error),
             Self::Package(_) => FailureCause::Format,
             Self::Changed { .. }
             | Self::NoSuchSlot { .. }
@@ -87,9 +90,6 @@ impl AssembleError {
             | Self::Slot { .. } => FailureCause::Verification,
             Self::Volume { source: FsError::Layer(LayerError::Corrupt { .. }), .. } => {
                 FailureCause::Verification
-            }
-            Self::Volume { source: FsError::Layer(LayerError::Disk(_)) | FsError::Disk(_), .. } => {
-                FailureCause::Disk
             }
             Self::Volume { .. } => FailureCause::Mount,
         }

@@ -4,9 +4,11 @@
 //! environment variable. The session record keeps the request, so that a later command can finish what a killed
 //! server could not.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::identity::FileIdentity;
 
 use super::wire::{self, path};
@@ -139,8 +141,24 @@ pub enum FailureCause {
     Unavailable,
     /// The disk refused.
     Disk,
+    /// The disk is full, or the user's share of it.
+    DiskFull,
+    /// The disk can only be read.
+    DiskReadOnly,
     /// Another server has this work environment.
     Busy,
+}
+
+impl FailureCause {
+    /// Tells apart what a user can do something about.
+    #[must_use]
+    pub fn of_disk(error: &DiskError) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull,
+            ErrorKind::ReadOnlyFilesystem => Self::DiskReadOnly,
+            _ => Self::Disk,
+        }
+    }
 }
 
 /// What the serving process answers, once.

@@ -81,7 +81,7 @@ impl ServeError {
             Self::Assemble(error) => error.cause(),
             Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
             Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
-            Self::Disk(_) => FailureCause::Disk,
+            Self::Disk(error) => FailureCause::of_disk(error),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Fields that claim more than there is, parts that overlap, and lists without end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use slotfs_tests::command::{Home, missing_fuse, shell_package};
+use slotfs_tests::command::{Done, Home, missing_fuse, shell_package};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, descriptor, index, put_u32, put_u64};
 
 use super::support::{all_refuse, application, says, slotfs};
@@ -81,7 +81,6 @@ fn sixty_five_thousand_slots_are_served() {
         return;
     }
     let home = Home::new();
-    let began = Instant::now();
     let count: usize = 65_535;
     let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let slots: Vec<String> = (0..count)
@@ -108,7 +107,8 @@ fn sixty_five_thousand_slots_are_served() {
             }
         });
     let path = home.package("many.psp", package);
-    let done = slotfs(&home, ["run", path.to_str().unwrap()]).success();
+    // Seconds on an idle machine, most of them for the metadata of 8 MB.
+    let mut command = home.slotfs(["run", path.to_str().unwrap()]);
+    let done = Done::within(Duration::from_secs(100), &mut command).success();
     assert_eq!(done.stdout, "256\n0\n");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }

@@ -32,7 +32,7 @@ impl From<DiskError> for Failure {
 }
 
 /// Returns what helps against a refusal of the disk, where that can be said.
-fn disk_hint(kind: ErrorKind) -> Option<&'static str> {
+pub(in crate::cli) fn disk_hint(kind: ErrorKind) -> Option<&'static str> {
     let full = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     if full {
         Some("free some space, or name another place")

@@ -4,6 +4,8 @@
 
 mod from;
 
+pub(super) use from::disk_hint;
+
 use std::fmt;
 
 /// The kind of a failure; it alone decides the exit code.

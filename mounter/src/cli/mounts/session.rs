@@ -1,9 +1,10 @@
 //! What the commands that make and end mounts have in common.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::failure::{Failure, FailureKind, disk_hint};
 use crate::cli::{output, package};
 use crate::host::users::{self, MountUsers};
 use crate::launch::LaunchError;
@@ -142,7 +143,8 @@ pub fn describe(users: &MountUsers) -> Vec<String> {
         .map(|user| format!("used by process {}: {}", user.pid, output::printable(&user.command)))
         .collect();
     if users.hidden > 0 {
-        lines.push(format!("{} processes of other users could not be looked at", users.hidden));
+        let processes = if users.hidden == 1 { "1 process" } else { &format!("{} processes", users.hidden) };
+        lines.push(format!("{processes} of other users could not be looked at"));
     }
     lines
 }
@@ -224,10 +226,9 @@ impl From<SessionError> for Failure {
             SessionError::Refused { cause, hints, .. } => {
                 let failure = Self::new(kind_of(cause), message);
                 let failure = hints.into_iter().fold(failure, Self::hint);
-                if cause == FailureCause::Unavailable {
-                    failure.hint("`slotfs doctor` says what is missing; `--mode extract` does without")
-                } else {
-                    failure
+                match hint_for(cause) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
                 }
             }
             SessionError::Spawn { .. }
@@ -246,13 +247,29 @@ impl From<ServeError> for Failure {
     }
 }
 
+/// Returns what helps against what the serving process reports, where that can be said.
+fn hint_for(cause: FailureCause) -> Option<&'static str> {
+    match cause {
+        FailureCause::Unavailable => {
+            Some("`slotfs doctor` says what is missing; `--mode extract` does without")
+        }
+        FailureCause::DiskFull => disk_hint(ErrorKind::StorageFull),
+        FailureCause::DiskReadOnly => disk_hint(ErrorKind::ReadOnlyFilesystem),
+        FailureCause::Format
+        | FailureCause::Verification
+        | FailureCause::Mount
+        | FailureCause::Disk
+        | FailureCause::Busy => None,
+    }
+}
+
 fn kind_of(cause: FailureCause) -> FailureKind {
     match cause {
         FailureCause::Format => FailureKind::Format,
         FailureCause::Verification => FailureKind::Verification,
         FailureCause::Mount => FailureKind::Mount,
         FailureCause::Unavailable => FailureKind::Unavailable,
-        FailureCause::Disk => FailureKind::Disk,
+        FailureCause::Disk | FailureCause::DiskFull | FailureCause::DiskReadOnly => FailureKind::Disk,
         FailureCause::Busy => FailureKind::Busy,
     }
 }
