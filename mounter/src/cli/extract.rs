@@ -82,8 +82,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         }
         Err(error @ (ExtractError::Content { .. } | ExtractError::Short { .. })) => {
             let failure = Failure::from(error);
-            let message =
-                format!("`{}` cannot be extracted: {}", arguments.path.display(), failure.message);
+            let message = format!("`{}` cannot be extracted: {}", arguments.path.display(), failure.message);
             return Err(Failure { message, ..failure });
         }
         other => other?,
