@@ -3,8 +3,8 @@
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::spot::self_path;
 use super::Spot;
+use super::spot::self_path;
 use crate::disk::{Context, DiskError};
 
 /// What an absent attribute is reported as: ENODATA, which macOS and the BSDs call ENOATTR.

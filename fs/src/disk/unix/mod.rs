@@ -63,7 +63,8 @@ impl Directory {
     /// The directory cannot be read.
     pub fn readable(&self) -> Result<OwnedFd, DiskError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty()).context("open the directory", self.shown(b"."))
+        rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty())
+            .context("open the directory", self.shown(b"."))
     }
 
     /// Makes earlier changes of this directory's names durable.
