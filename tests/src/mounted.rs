@@ -67,6 +67,7 @@ pub struct Writable {
     mounted: Option<Mounted>,
     layer: Arc<MemoryLayer>,
     mode: OpenMode,
+    read_only: bool,
     folder: tempfile::TempDir,
 }
 
@@ -80,7 +81,7 @@ impl Writable {
     pub fn new(layer: MemoryLayerBuilder, mode: OpenMode) -> Option<Self> {
         let layer = Arc::new(layer.build().expect("the layer's description holds together"));
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let mut writable = Self { mounted: None, layer, mode, folder };
+        let mut writable = Self { mounted: None, layer, mode, read_only: false, folder };
         writable.mount().then_some(writable)
     }
 
@@ -94,8 +95,10 @@ impl Writable {
             writable: true,
         };
         let volume = Volume::new(vec![placed], Some(upper), VolumeOptions { devices: true });
-        self.mounted =
-            Mounted::with(volume.expect("a volume over memory"), |options| options.open = self.mode);
+        self.mounted = Mounted::with(volume.expect("a volume over memory"), |options| {
+            options.open = self.mode;
+            options.read_only = self.read_only;
+        });
         self.mounted.is_some()
     }
 
@@ -108,6 +111,15 @@ impl Writable {
             mounted.unmount();
         }
         assert!(self.mount(), "it was mountable before");
+    }
+
+    /// Unmounts and mounts again so that the kernel refuses every change.
+    ///
+    /// # Panics
+    /// One of both failed.
+    pub fn remount_read_only(&mut self) {
+        self.read_only = true;
+        self.remount();
     }
 
     /// Returns the upper directory.

@@ -45,13 +45,8 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
     let statistics = Arc::new(Statistics::default());
     let notifier = Arc::new(OnceLock::new());
     let agreed = Arc::new(OnceLock::new());
-    let driver = FuseDriver::new(
-        volume,
-        options.open,
-        Arc::clone(&statistics),
-        Arc::clone(&notifier),
-        Arc::clone(&agreed),
-    );
+    let driver =
+        FuseDriver::new(volume, options, Arc::clone(&statistics), Arc::clone(&notifier), Arc::clone(&agreed));
     let device = mount::mount(mountpoint, options)?;
     let threads = options.thread_count();
     // Who may enter is the kernel's affair: it knows users that fuser's own check would shut out, such as a

@@ -8,7 +8,7 @@ use fuser::{BackingId, Errno, INodeNo, Notifier, Request};
 use super::capabilities::Agreed;
 use super::numbers::Numbers;
 use super::opens::Opens;
-use super::options::OpenMode;
+use super::options::{MountOptions, OpenMode};
 use super::privileges::{taken_by, without_privileges};
 use super::replies::{self, caller};
 use super::statistics::{Operation, Statistics};
@@ -25,6 +25,7 @@ pub(super) struct FuseDriver {
     notifier: Arc<OnceLock<Notifier>>,
     pub(super) agreed: Arc<OnceLock<Agreed>>,
     pub(super) mode: OpenMode,
+    read_only: bool,
     /// Once `open` was answered with ENOSYS, files come without handles for good.
     unasked: AtomicBool,
 }
@@ -32,7 +33,7 @@ pub(super) struct FuseDriver {
 impl FuseDriver {
     pub(super) fn new(
         volume: Arc<Volume>,
-        mode: OpenMode,
+        options: &MountOptions,
         statistics: Arc<Statistics>,
         notifier: Arc<OnceLock<Notifier>>,
         agreed: Arc<OnceLock<Agreed>>,
@@ -44,7 +45,8 @@ impl FuseDriver {
             statistics,
             notifier,
             agreed,
-            mode,
+            mode: options.open,
+            read_only: options.read_only,
             unasked: AtomicBool::new(false),
         }
     }
@@ -73,7 +75,8 @@ impl FuseDriver {
         if self.unasked.load(Ordering::Relaxed) {
             return true;
         }
-        let immutable = self.volume.is_immutable();
+        // What the kernel lets nobody change is as good as what cannot change.
+        let immutable = self.volume.is_immutable() || (self.read_only && self.volume.layers_are_settled());
         self.unasked.store(immutable, Ordering::Relaxed);
         immutable
     }

@@ -107,6 +107,11 @@ impl Volume {
     pub fn is_immutable(&self) -> bool {
         self.upper.is_none() && self.stack.is_settled()
     }
+
+    /// Tells whether every layer is settled, so that only what goes through this volume changes anything.
+    pub fn layers_are_settled(&self) -> bool {
+        self.stack.is_settled()
+    }
 }
 
 /// Tells the upper which layers it lies over; a new upper gets the root's attributes.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use slotfs_fs::driver::{OpenMode, Operation};
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
-use slotfs_tests::mounted::{Mounted, volume};
+use slotfs_tests::mounted::{Mounted, Writable, volume};
 
 fn tree() -> MemoryLayerBuilder {
     (0..300)
@@ -102,4 +102,18 @@ fn what_the_kernel_forgets_the_volume_forgets() {
     }
     assert!(statistics.requests(Operation::Forget) >= 300, "{:?}", statistics.by_operation());
     assert_eq!(walk(mounted.root()).0, 300, "and finds it again");
+}
+
+#[test]
+fn a_read_only_mount_of_what_was_written_sends_no_request_when_warm() {
+    let Some(mut mounted) = Writable::new(tree(), OpenMode::Automatic) else { return };
+    std::fs::write(mounted.path("d0/written"), "kept").unwrap();
+    mounted.remount_read_only();
+    assert_eq!(std::fs::read(mounted.path("d0/written")).unwrap(), b"kept");
+    let refused = std::fs::write(mounted.path("d0/written"), "x").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    let cold = walk(mounted.root());
+    assert_eq!(cold.0, 301);
+    let (warm, requests) = mounted.requests_of(|| walk(mounted.root()));
+    assert_eq!((warm, requests), (cold, 0), "{:?}", mounted.statistics().by_operation());
 }

@@ -1,10 +1,11 @@
 //! Mounting on Linux: by the system call, else through the helper.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -27,8 +28,15 @@ pub(super) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd
     }
 }
 
+/// Opens the device, which could be anything: some containers put an empty file there.
 fn open_device() -> io::Result<OwnedFd> {
-    OpenOptions::new().read(true).write(true).open(DEVICE).map(File::into)
+    let fuse = rustix::fs::makedev(10, 229);
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
+    let metadata = device.metadata()?;
+    if !metadata.file_type().is_char_device() || metadata.rdev() != fuse {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    Ok(device.into())
 }
 
 fn mount_directly(mountpoint: &Path, options: &MountOptions, device: &OwnedFd) -> io::Result<()> {
@@ -70,6 +78,10 @@ pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), UnmountError>
         libc::EINVAL | libc::ENOENT => Err(UnmountError::NotMounted { mountpoint: owned }),
         _ => Err(UnmountError::Kernel { mountpoint: owned, source: error.into() }),
     }
+}
+
+pub(super) fn try_device() -> io::Result<()> {
+    open_device().map(drop)
 }
 
 pub(super) fn mount_helper() -> Option<PathBuf> {

@@ -36,6 +36,14 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), UnmountError> {
     platform::unmount(mountpoint, lazy)
 }
 
+/// Tells whether this process may open the FUSE device, `/dev/fuse`.
+///
+/// # Errors
+/// Why it may not; ENODEV when it is something else.
+pub fn try_device() -> std::io::Result<()> {
+    platform::try_device()
+}
+
 /// Returns the path of the mount helper (`fusermount3`), where it is installed.
 #[must_use]
 pub fn mount_helper() -> Option<PathBuf> {

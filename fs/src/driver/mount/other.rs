@@ -14,6 +14,10 @@ pub(super) fn unmount(mountpoint: &Path, _lazy: bool) -> Result<(), UnmountError
     Err(UnmountError::NotMounted { mountpoint: mountpoint.into() })
 }
 
+pub(super) fn try_device() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 pub(super) fn mount_helper() -> Option<PathBuf> {
     None
 }

@@ -1,6 +1,6 @@
 //! Whether a volume can be mounted, by mounting one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use slotfs_fs::driver::{
-    self, DriverError, MountOptions, OpenMode, Operation, OtherUsers, mount_helper, user_allow_other,
+    self, DriverError, MountOptions, OpenMode, Operation, OtherUsers, mount_helper, try_device,
+    user_allow_other,
 };
 use slotfs_fs::volume::{PlacedLayer, Volume, VolumeOptions};
 
@@ -35,10 +36,16 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Root of a user name space of its own is an ordinary user outside.
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outside = ["0", "0", "4294967295"];
+    !map.is_empty() && !map.split_whitespace().eq(outside)
+}
+
 fn device() -> Finding {
     const MEANING: &str = "the kernel's side of every mount";
-    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
-    let Err(error) = opened else { return Finding::ok("fuse-device", DEVICE, MEANING) };
+    let Err(error) = try_device() else { return Finding::ok("fuse-device", DEVICE, MEANING) };
     let finding = match error.raw_os_error() {
         Some(libc::EACCES) => {
             let mode = std::fs::metadata(DEVICE).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
@@ -203,6 +210,9 @@ fn passthrough(outcome: &Outcome) -> Finding {
         Outcome { .. } if !is_root() => limited("refused")
             .cause("the kernel lets only root hand files over")
             .fix("none for ordinary users; reads and writes go through slotfs"),
+        Outcome { .. } if in_user_namespace() => {
+            limited("refused").cause("the kernel lets only root outside of user name spaces hand files over")
+        }
         Outcome { .. } => limited("refused").cause(
             "the disk of the temporary directory is stacked on another (overlayfs), or the kernel forbids it",
         ),
