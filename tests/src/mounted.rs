@@ -3,14 +3,16 @@
 //! **Invariant:** a mount goes with its guard, also when the test panics, and the guard looks at the mount table to
 //! see that it did.
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use slotfs_fs::driver::{self, MountOptions, OpenMode, Served, Statistics, UnmountError};
-use slotfs_fs::layer::Layer;
+use slotfs_fs::layer::{Layer, LayerError, LayerNode, Visit};
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
+use slotfs_fs::node::Attributes;
 use slotfs_fs::overlay::Upper;
 use slotfs_fs::volume::{PlacedLayer, Volume, VolumeOptions};
 
@@ -61,11 +63,63 @@ pub fn volume(layer: MemoryLayerBuilder) -> Volume {
     Volume::new(vec![placed], None, VolumeOptions::default()).expect("a volume over memory")
 }
 
+/// A layer whose nodes belong to whoever runs the tests, as those of a slot do: an ordinary user may change them.
+#[derive(Debug)]
+struct Ours(MemoryLayer);
+
+impl Layer for Ours {
+    fn attributes(&self, node: LayerNode) -> Result<Attributes, LayerError> {
+        let user = nix::unistd::geteuid().as_raw();
+        let group = nix::unistd::getegid().as_raw();
+        let attributes = self.0.attributes(node)?;
+        // What a test gave to somebody stays with them.
+        let unset = attributes.user == 0 && attributes.group == 0;
+        Ok(if unset { Attributes { user, group, ..attributes } } else { attributes })
+    }
+
+    fn root(&self) -> LayerNode {
+        self.0.root()
+    }
+
+    fn lookup(&self, directory: LayerNode, name: &[u8]) -> Result<Option<LayerNode>, LayerError> {
+        self.0.lookup(directory, name)
+    }
+
+    fn read_directory(
+        &self,
+        directory: LayerNode,
+        after: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LayerError> {
+        self.0.read_directory(directory, after, visit)
+    }
+
+    fn read_link(&self, node: LayerNode) -> Result<Vec<u8>, LayerError> {
+        self.0.read_link(node)
+    }
+
+    fn extended_attributes(&self, node: LayerNode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+        self.0.extended_attributes(node)
+    }
+
+    fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError> {
+        self.0.read(node, offset, buffer)
+    }
+
+    fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
+        self.0.host_file(node)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.is_settled()
+    }
+}
+
 /// A mounted volume that can be written to, over one layer in memory, with an upper directory that outlives mounts.
 #[derive(Debug)]
 pub struct Writable {
     mounted: Option<Mounted>,
-    layer: Arc<MemoryLayer>,
+    layer: Arc<Ours>,
     mode: OpenMode,
     read_only: bool,
     folder: tempfile::TempDir,
@@ -79,7 +133,7 @@ impl Writable {
     /// The layer was not built as it should, or mounting failed although FUSE is usable.
     #[must_use]
     pub fn new(layer: MemoryLayerBuilder, mode: OpenMode) -> Option<Self> {
-        let layer = Arc::new(layer.build().expect("the layer's description holds together"));
+        let layer = Arc::new(Ours(layer.build().expect("the layer's description holds together")));
         let folder = tempfile::tempdir().expect("a temporary directory");
         let mut writable = Self { mounted: None, layer, mode, read_only: false, folder };
         writable.mount().then_some(writable)
