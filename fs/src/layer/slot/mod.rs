@@ -193,7 +193,11 @@ fn file_time(file: &File) -> io::Result<Timestamp> {
 
 impl Inner {
     /// Asks what answers now; a damaged index is made anew and asked again.
-    fn with<T>(&self, node: u32, ask: impl Fn(&View) -> Result<T, SlotError>) -> Result<T, LayerError> {
+    fn with<T>(
+        &self,
+        node: u32,
+        mut ask: impl FnMut(&View) -> Result<T, SlotError>,
+    ) -> Result<T, LayerError> {
         loop {
             let view = self.state.view();
             match (ask(&view), view) {
@@ -331,12 +335,7 @@ impl Layer for SlotLayer {
     }
 
     fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError> {
-        let length = buffer.len();
-        let buffer = Mutex::new(buffer);
-        self.0.with(node.0, |view| {
-            let mut buffer = buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.0.read(view, node.0, offset, &mut buffer[..length])
-        })
+        self.0.with(node.0, |view| self.0.read(view, node.0, offset, buffer))
     }
 
     fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
