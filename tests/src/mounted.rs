@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use slotfs_fs::driver::{self, MountOptions, OpenMode, Served, Statistics, UnmountError};
-use slotfs_fs::layer::{Layer, LayerError, LayerNode, Visit};
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
+use slotfs_fs::layer::{Layer, LayerError, LayerNode, Visit};
 use slotfs_fs::node::Attributes;
 use slotfs_fs::overlay::Upper;
 use slotfs_fs::volume::{PlacedLayer, Volume, VolumeOptions};

@@ -28,10 +28,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write`], with the content produced by `fill`.
+/// As [`write()`], with the content produced by `fill`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), DiskError> {
     let temporary = temporary_beside(path);
     let result = (|| {

@@ -2,7 +2,7 @@
 //!
 //! *Layout:* `upper/` mirrors the volume: a path there is the path in the volume. A removed name is a whiteout,
 //! a directory that hides what lies below is opaque, a renamed directory of the layers carries a redirect;
-//! see [`format`]. What overlayfs has no place for is in `user.slotfs.*` attributes and in `upper-index/`
+//! see [`mod@format`]. What overlayfs has no place for is in `user.slotfs.*` attributes and in `upper-index/`
 //! beside it; see [`index`]. `work/` is on the same disk and holds only what is being prepared.
 //!
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is

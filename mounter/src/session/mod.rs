@@ -1,7 +1,7 @@
 //! One live mount of a work environment: started on demand, shared, cleared after a crash.
 //!
 //! A session is a serving process that holds a mount ([`serve`]), and any number of users that each hold a lease
-//! ([`live`]). Who comes first starts the server ([`start`]); who goes last lets it go ([`drain`]). The three locks
+//! ([`live`]). Who comes first starts the server ([`start`]); who goes last lets it go (`drain`). The three locks
 //! that make this safe are described in [`place`]; what is done about killed processes is in [`recover`].
 //!
 //! **Invariant:** the truth is in the kernel: its locks say who lives, its mount table says what is mounted. Files

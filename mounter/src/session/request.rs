@@ -153,10 +153,13 @@ impl FailureCause {
     /// Tells apart what a user can do something about.
     #[must_use]
     pub fn of_disk(error: &DiskError) -> Self {
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull,
-            ErrorKind::ReadOnlyFilesystem => Self::DiskReadOnly,
-            _ => Self::Disk,
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            Self::DiskFull
+        } else if kind == ErrorKind::ReadOnlyFilesystem {
+            Self::DiskReadOnly
+        } else {
+            Self::Disk
         }
     }
 }
