@@ -2,9 +2,7 @@
 //!
 //! The `From` implementations in `from.rs` are the complete list of how a library error reaches the user.
 
-mod from;
-
-pub(super) use from::disk_hint;
+pub(super) mod from;
 
 use std::fmt;
 

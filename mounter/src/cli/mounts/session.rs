@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, FailureKind, disk_hint};
+use crate::cli::failure::from::disk_hint;
+use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::{output, package};
 use crate::host::users::{self, MountUsers};
 use crate::launch::LaunchError;
