@@ -5,7 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `start.lock` | exclusive while somebody starts, joins, sets up or clears the session; holds that process's number |
-//! | `serving.lock` | exclusive for the life of the serving process: whoever gets it knows that there is none |
+//! | `serving.lock` | exclusive while a process serves, until it has tidied up: whoever gets it knows that there is none |
 //! | `leases.lock` | shared by every user of the mount; exclusive for the server that takes the mount away |
 //! | `session.json` | what is being served; there while it is, and after a crash |
 //! | `keep` | there when the mount is to stay although nobody holds a lease |

@@ -447,6 +447,7 @@ impl Preparation<'_> {
             settled: self.wanted.settled,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
             limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
+            log: settings.log.filter.value.clone(),
         }
     }
 }

@@ -125,6 +125,8 @@ pub struct ServeRequest {
     pub mount: MountWishes,
     /// Decompression limits.
     pub limits: DecodeLimits,
+    /// What to log, in the syntax of `tracing-subscriber`'s `EnvFilter`.
+    pub log: String,
 }
 
 /// The kind of a failure, as it crosses the pipe.
@@ -248,6 +250,7 @@ pub(crate) mod tests {
             settled: true,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
             limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
+            log: "warn".into(),
         }
     }
 

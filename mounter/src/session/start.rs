@@ -121,7 +121,7 @@ pub fn start(
 ) -> Result<Session, SessionError> {
     let end = Instant::now() + patience.leaving;
     loop {
-        let mut child = spawn(place)?;
+        let mut child = spawn(place, &request.log)?;
         let answer = converse(&mut child, request, patience.ready);
         let pid = match answer {
             Ok(ServeReply::Ready { pid }) => pid,
@@ -147,14 +147,20 @@ pub fn start(
 }
 
 /// Starts this very program again as a server. `/proc/self/exe` is the running file even when its name is gone.
-fn spawn(place: &Place) -> Result<Child, SessionError> {
+fn spawn(place: &Place, filter: &str) -> Result<Child, SessionError> {
     let spawned = |source| SessionError::Spawn { source };
     let log = OpenOptions::new().append(true).create(true).open(place.log()).context("open", place.log())?;
     let own = PathBuf::from("/proc/self/exe");
     let executable = if own.exists() { own } else { std::env::current_exe().map_err(spawned)? };
     let mut command = Command::new(executable);
     std::os::unix::process::CommandExt::arg0(&mut command, "slotfs");
-    command.arg(SERVE_COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    command
+        .arg(SERVE_COMMAND)
+        .arg("--filter")
+        .arg(filter)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log);
     command.spawn().map_err(spawned)
 }
 

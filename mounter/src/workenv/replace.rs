@@ -47,6 +47,7 @@ impl Workenv {
             Some(name) => self.earlier().join(name),
             None => self.begin(&note, previous)?,
         };
+        let index = self.set_index_aside(&aside)?;
         let carried = self.carry_over(&aside, carries)?;
         let names = self.cache().shared().join("names.lock");
         let lock = FileLock::acquire(&names, Mode::Exclusive, Duration::from_secs(10))?;
@@ -61,6 +62,7 @@ impl Workenv {
         // An empty one tells nobody anything.
         let emptied = std::fs::remove_dir(&aside).is_ok();
         if emptied {
+            let _ = std::fs::remove_dir_all(index);
             let _ = std::fs::remove_dir(aside.parent().unwrap_or(&aside));
         }
         Ok(Replaced { set_aside: (!emptied).then_some(aside), carried })
@@ -78,6 +80,17 @@ impl Workenv {
         atomic::write(note, format!("{name}/upper").as_bytes())?;
         std::fs::rename(self.upper(), &aside).context("set aside", self.upper())?;
         Ok(aside)
+    }
+
+    /// The overlay's index goes with the writes it is about; left behind, it would show old copies of hard-linked
+    /// files to the next build.
+    fn set_index_aside(&self, aside: &Path) -> Result<PathBuf, WorkenvError> {
+        let (index, kept) = (self.own_directory().join("upper-index"), aside.with_file_name("upper-index"));
+        match std::fs::rename(&index, &kept) {
+            Ok(()) => Ok(kept),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(kept),
+            Err(error) => Err(DiskError::new("set aside", index, error).into()),
+        }
     }
 
     fn carry_over(
