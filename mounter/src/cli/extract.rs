@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use slotfs_fs::layer::Layer as _;
 use slotfs_fs::layer::slot::{SlotHome, SlotOptions};
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::package::{Package, Slot};
+use slotfs_fs::package::Package;
 use slotfs_policy::access::{self, AccessError, SlotFacts};
 
 use super::arguments::PackageArguments;
@@ -64,9 +63,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     for slot in opened.slots().iter().filter(|slot| wanted.contains(&slot.position)) {
         slots.push((slot, OpenSlot::open(slot, &verification, &home, &options)?));
     }
-    let bars = Bars::new(context.output);
-    index(&slots, &bars)?;
     let stack = Stack::new(slots.iter().map(|(slot, open)| open.placed(slot, false)).collect());
+    let bars = Bars::new(context.output);
     let directory = context.environment.absolute(&arguments.directory);
     let options = extract::Options {
         force: arguments.force,
@@ -98,20 +96,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     }
     tell(&report, arguments, started, context);
     Ok(0)
-}
-
-/// Waits until every slot is indexed, and shows that it does.
-fn index(slots: &[(&Slot, OpenSlot)], bars: &Bars) -> Result<(), Failure> {
-    for (slot, open) in slots {
-        if let OpenSlot::Stored(layer) = open
-            && !layer.is_settled()
-        {
-            let waiting = bars.waiting(&format!("Looking through {}", slot.id));
-            layer.wait_until_settled()?;
-            waiting.finish_and_clear();
-        }
-    }
-    Ok(())
 }
 
 /// Returns the positions of the slots to write: those named, or all that belong here.

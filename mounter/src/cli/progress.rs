@@ -1,15 +1,11 @@
 //! Progress bars on standard error, where a person watches; nothing anywhere else.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output::{Output, printable};
 use crate::extract::progress::Progress;
-
-/// How often what has no end in sight is drawn.
-const TICK: Duration = Duration::from_millis(120);
 
 /// One bar for each part.
 #[derive(Debug)]
@@ -26,17 +22,6 @@ impl Bars {
             screen.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
         Self { screen, bars: Mutex::default() }
-    }
-
-    /// Shows that something goes on whose end is not known, until the returned bar is dropped or finished.
-    #[must_use]
-    pub fn waiting(&self, text: &str) -> ProgressBar {
-        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = self.screen.add(ProgressBar::new_spinner().with_style(style));
-        bar.set_message(printable(text).into_owned());
-        bar.enable_steady_tick(TICK);
-        bar
     }
 
     /// Takes the bars off the screen.
