@@ -141,8 +141,9 @@ impl Oracle {
         Ok(())
     }
 
-    /// As [`Self::compare`], where a count of links may be too high by one: a kill between a removal and the
-    /// count of what is left costs that, and nothing else.
+    /// As [`Self::compare`], where a count of links may be too high by one, and a directory may show the time of the
+    /// kill: between a removal and the count of what is left, and between a copy that appears in a directory and
+    /// that directory's time, a kill costs that, and nothing else.
     ///
     /// # Errors
     /// The first difference, in words.
@@ -225,7 +226,10 @@ impl Oracle {
                 links => links,
             },
             device,
-            modified: entry.modified.unwrap_or(found.modified),
+            modified: match entry.modified {
+                Some(modified) if !(extra_links > 0 && entry.kind() == Kind::Directory) => modified,
+                _ => found.modified,
+            },
             inode: *inodes.entry(node).or_insert(found.inode),
             bytes: match &entry.body {
                 Body::File(bytes) | Body::Symlink(bytes) => bytes.clone(),

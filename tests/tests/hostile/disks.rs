@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use slotfs_tests::command::{Home, missing_fuse, shell_package, skip};
+use slotfs_tests::command::{Home, missing_fuse, shell_package, skip, wait_for};
 use slotfs_tests::package::{SlotSpec, Tree};
 
 use super::support::{TEXT, application, nothing_left, says, slotfs};
@@ -59,10 +59,9 @@ fn cached<'a>(disk: &'a Disk, words: &[&'a str]) -> Vec<&'a str> {
     [&["--cache-dir", cache], words].concat()
 }
 
-/// Asserts that nothing is mounted but the disk itself.
-#[track_caller]
+/// Waits until nothing is mounted but the disk itself: a command that failed does not wait for its server to go.
 fn only_disk(home: &Home, disk: &Disk) {
-    assert_eq!(home.mounts(), std::slice::from_ref(&disk.0));
+    wait_for("the mount to go", || home.mounts() == std::slice::from_ref(&disk.0));
 }
 
 /// Whatever the amount of free space: the program gets the right bytes, or the user is told that there is no space.
