@@ -99,7 +99,7 @@ fn rsync_brings_a_slot_up_to_date_and_back() {
     // In place, into the middle of files that lie in the slot.
     place.run(
         "printf X | dd of=\"$OUTSIDE/source/plain/deep/er/random\" bs=1 seek=123456 conv=notrunc status=none
-         rsync -aHAX --inplace --no-whole-file \"$OUTSIDE/source/\" tree/",
+         rsync -aHAX --checksum --inplace --no-whole-file \"$OUTSIDE/source/\" tree/",
     );
     place.remount_unchanged();
     place.run("rsync -aHAXS tree/ \"$OUTSIDE/back/\"");
