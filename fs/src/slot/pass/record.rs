@@ -62,7 +62,7 @@ impl Recorder {
             Content::Sparse { extents, .. } => (extents.clone(), 0),
             Content::Whole { .. } | Content::Zip(_) => (Vec::new(), size),
         };
-        let data: u64 = extents.iter().map(|extent| extent.length).sum();
+        let data: u64 = extents.iter().fold(0, |sum: u64, extent| sum.saturating_add(extent.length));
         let holes = if matches!(content, Content::Sparse { .. }) { size.saturating_sub(data) } else { 0 };
         let sink = if holes > LONGEST_HOLES {
             Sink::Nothing

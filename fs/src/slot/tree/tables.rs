@@ -112,7 +112,7 @@ pub fn attributes(tables: &(impl Tables + ?Sized), node: u32) -> Result<Attribut
         Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => 0,
     };
     let used = if kind == Kind::File && record.has(flags::SPARSE) {
-        extents(tables, &record, node)?.iter().map(|extent| extent.length).sum()
+        extents(tables, &record, node)?.iter().fold(0, |sum: u64, extent| sum.saturating_add(extent.length))
     } else if kind == Kind::File {
         size
     } else {
