@@ -2,7 +2,7 @@
 //!
 //! Data flows one way, and a module uses only those before it in this list:
 //!
-//! `node` → `disk` → `package` → `store` → `slot` → `layer` → `overlay` → `volume` → `driver`
+//! `worker` → `node` → `disk` → `package` → `store` → `slot` → `layer` → `overlay` → `volume` → `driver`
 //!
 //! **Invariant:** nothing here decides anything: no lifecycle, trust or retention rule lives in this crate, it
 //! reads no environment variable and prints nothing. `slotfs-policy` decides, the `slotfs` crate carries out.
@@ -19,3 +19,4 @@ pub mod slot;
 pub mod store;
 #[cfg(unix)]
 pub mod volume;
+pub mod worker;

@@ -13,6 +13,7 @@ use super::options::MountOptions;
 use super::server::FuseDriver;
 use super::statistics::Statistics;
 use crate::volume::Volume;
+use crate::worker;
 
 /// What the kernel and slotfs agreed on for one mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +59,8 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
     drop(notifier);
     let Agreed { passthrough, no_open, .. } = agreed.get().copied().unwrap_or_default();
     let features = Features { passthrough, unasked_opens: no_open, threads };
-    let thread =
-        std::thread::Builder::new().name("slotfs-session".to_owned()).spawn(move || session.run()).map_err(
-            |source| undo(mountpoint, DriverError::Thread { mountpoint: mountpoint.into(), source }),
-        )?;
+    let thread = worker::spawn("slotfs-session", move || session.run())
+        .map_err(|source| undo(mountpoint, DriverError::Thread { mountpoint: mountpoint.into(), source }))?;
     Ok(Served { mountpoint: mountpoint.to_path_buf(), statistics, features, thread })
 }
 

@@ -15,6 +15,7 @@ use super::assemble::read_failed;
 use super::{Package, PackageError, PackageKind, Slot, StatedChecksum};
 use crate::disk::digest::Digest;
 use crate::disk::identity::{Change, FileIdentity};
+use crate::worker;
 
 /// Bytes hashed between two reports; fits in a core's cache together with what else it holds.
 const PIECE: usize = 256 << 10;
@@ -134,7 +135,8 @@ pub fn verify(package: &Package, report: &(dyn Fn(Progress) + Sync)) -> Result<V
     let worth = usize::try_from(work.total / WORTH_A_THREAD).unwrap_or(usize::MAX).saturating_add(1);
     std::thread::scope(|scope| {
         for _ in 1..cores.min(worth).min(slots.len()) {
-            scope.spawn(|| work.run());
+            // Those that there are do it all.
+            let _ = worker::spawn_scoped(scope, "verify", || work.run());
         }
         work.run();
     });

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use slotfs_fs::disk::Context;
 use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::node::Attributes;
+use slotfs_fs::worker;
 
 use super::ExtractError;
 use super::plan::{Leaf, LinkTo, Plan, failed};
@@ -91,7 +92,8 @@ impl Writer<'_> {
         };
         std::thread::scope(|scope| {
             for _ in 1..threads.min(units.len()) {
-                scope.spawn(work);
+                // Those that there are do it all.
+                let _ = worker::spawn_scoped(scope, "extract", work);
             }
             work();
         });

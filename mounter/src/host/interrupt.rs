@@ -32,7 +32,7 @@ mod platform {
                 }
             }
         };
-        let _ = std::thread::Builder::new().name("signals".into()).spawn(listen);
+        let _ = slotfs_fs::worker::spawn_small("signals", listen);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -104,10 +104,10 @@ fn execute(
     command.stdout(writer.try_clone().map_err(not_started)?).stderr(writer);
     // Setup that goes on after slotfs was killed would write into what the next start prepares.
     program::die_with_this_process(&mut command);
+    let output = Output::collect(reader).map_err(not_started)?;
     let mut child = command.spawn().map_err(not_started)?;
     // The command holds our ends of the pipe; without them its end is seen when the child has ended.
     drop(command);
-    let output = Output::collect(reader);
     let status = child.wait().map_err(not_started)?;
     if status.success() {
         return Ok(());
@@ -132,11 +132,11 @@ struct Output {
 }
 
 impl Output {
-    fn collect(mut reader: impl Read + Send + 'static) -> Self {
+    fn collect(mut reader: impl Read + Send + 'static) -> io::Result<Self> {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
         let (finished, done) = mpsc::channel();
         let shared = Arc::clone(&kept);
-        std::thread::spawn(move || {
+        let read = move || {
             let mut piece = [0; 8192];
             while let Ok(count @ 1..) = reader.read(&mut piece) {
                 let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,8 +146,9 @@ impl Output {
             }
             // Nobody may be waiting any more.
             let _ = finished.send(());
-        });
-        Self { kept, done }
+        };
+        slotfs_fs::worker::spawn_small("setup-output", read)?;
+        Ok(Self { kept, done })
     }
 
     fn end(self) -> String {

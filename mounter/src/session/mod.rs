@@ -35,7 +35,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Starts a thread that does little and needs little.
 fn thread(name: &str, act: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("slotfs-{name}")).stack_size(256 << 10).spawn(act)
+    slotfs_fs::worker::spawn_small(&format!("slotfs-{name}"), act)
 }
 
 /// Returns the time in seconds since 1970.

@@ -64,11 +64,12 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "nothing is left unfinished", check: unfinished },
     Rule { name: "programs are started in named places", check: programs },
     Rule { name: "FUSE appears in the driver", check: fuse },
+    Rule { name: "threads start in worker", check: threads },
     Rule { name: "a lint is expected, not allowed", check: allowed_lints },
 ];
 
 const FS_ORDER: &[&str] =
-    &["node", "disk", "package", "store", "slot", "layer", "overlay", "volume", "driver"];
+    &["worker", "node", "disk", "package", "store", "slot", "layer", "overlay", "volume", "driver"];
 const MOUNTER_ORDER: &[&str] =
     &["settings", "host", "workenv", "plan", "launch", "extract", "session", "cli"];
 
@@ -90,6 +91,7 @@ const PLATFORM_PLACES: &[&str] = &[
     "fs/src/disk",
     "fs/src/driver",
     "fs/src/lib.rs",
+    "fs/src/worker.rs",
     "mounter/src/cli/mod.rs",
     "mounter/src/host",
     "mounter/src/lib.rs",
@@ -312,6 +314,16 @@ fn programs(source: &Source) -> Broken {
     lines.into_iter().map(|line| (line, "`Command::new`".into())).collect()
 }
 
+fn threads(source: &Source) -> Broken {
+    if source.is_in(&["fs/src/worker.rs"]) {
+        return Vec::new();
+    }
+    let found = |word: &'static str| {
+        source.production_words(word).into_iter().map(move |line| (line, format!("`{word}`")))
+    };
+    ["thread::spawn", "thread::Builder", "scope.spawn"].into_iter().flat_map(found).collect()
+}
+
 fn fuse(source: &Source) -> Broken {
     if source.is_in(&["fs/src/driver"]) {
         return Vec::new();
@@ -393,6 +405,7 @@ mod tests {
                 "fn f() { Command::new(\"sh\"); }",
                 "programs are started in named places",
             ),
+            ("fs/src/slot/a.rs", "fn f() { std::thread::spawn(g); }", "threads start in worker"),
             ("mounter/src/host/a.rs", "use fuser::Session;", "FUSE appears in the driver"),
             ("fs/src/volume/a.rs", "#[allow(dead_code)]\nfn f() {}", "a lint is expected, not allowed"),
         ];

@@ -7,6 +7,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::worker;
+
 /// Threads at the same time. More than processors, because a pass may wait for the disk.
 const MOST: usize = 32;
 
@@ -34,7 +36,7 @@ pub(super) fn run(job: Job) -> io::Result<()> {
     if crew.threads >= MOST {
         return Ok(());
     }
-    match std::thread::Builder::new().name("slot-pass".into()).spawn(work) {
+    match worker::spawn("slot-pass", work) {
         Ok(_) => crew.threads += 1,
         // Those that there are get to it.
         Err(_) if crew.threads > 0 => {}

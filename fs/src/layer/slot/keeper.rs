@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Inner;
+use crate::worker;
 
 /// Files stored before they are published together.
 const TOGETHER: usize = 256;
@@ -95,7 +96,7 @@ impl Keeper {
         if thread.is_none() {
             let (shared, idle) = (Arc::clone(&self.shared), self.options.idle);
             let run = move || run(&shared, idle);
-            *thread = std::thread::Builder::new().name("slot-keeper".into()).spawn(run).ok();
+            *thread = worker::spawn("slot-keeper", run).ok();
         }
     }
 

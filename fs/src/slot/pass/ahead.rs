@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use crate::slot::SlotError;
 use crate::slot::chain::Decoded;
 use crate::slot::scan::Input;
+use crate::worker;
 
 const BUFFER: usize = 256 << 10;
 /// Buffers that are full or being filled; one more is being read.
@@ -31,9 +32,7 @@ impl AheadInput {
     pub(super) fn start(decoded: Decoded) -> Result<Self, SlotError> {
         let (send_full, full) = sync_channel(AHEAD);
         let (empty, take_empty) = channel();
-        let thread = std::thread::Builder::new()
-            .name("slot-decode".into())
-            .spawn(move || fill(decoded, &send_full, &take_empty))
+        let thread = worker::spawn("slot-decode", move || fill(decoded, &send_full, &take_empty))
             .map_err(|source| SlotError::Thread { source })?;
         let (full, thread) = (Some(full), Some(thread));
         Ok(Self { full, empty, thread, buffer: Vec::new(), start: 0, position: 0, ended: false })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::mapped::Buffer;
 use crate::slot::SlotError;
+use crate::worker;
 
 /// Bytes of decoded units kept. Sixteen spans of a gzip stream: what a program that starts reads in turn.
 const CAPACITY: usize = 16 << 20;
@@ -111,7 +112,7 @@ pub(super) fn get(
     drop(state);
     CACHE.arrived.notify_all();
     if start_janitor {
-        let thread = std::thread::Builder::new().name("slot-cache".into()).spawn(release_when_idle);
+        let thread = worker::spawn("slot-cache", release_when_idle);
         if thread.is_err() {
             CACHE.lock().has_janitor = false;
         }
