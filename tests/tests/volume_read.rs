@@ -57,8 +57,10 @@ fn walk(volume: &Volume, path: &str) -> Option<Entry> {
 fn names(volume: &Volume, node: NodeId, plus: bool) -> Vec<String> {
     let handle = volume.open_directory(node).unwrap();
     let mut names = Vec::new();
+    let mut offset = 0;
     let mut visit = |entry: &slotfs_fs::volume::DirectoryEntry<'_>| {
-        assert_eq!(entry.next_offset, names.len() as u64 + 1);
+        assert!(entry.next_offset > offset && i64::try_from(entry.next_offset).is_ok());
+        offset = entry.next_offset;
         assert_eq!(entry.entry.is_some(), plus && entry.name != b"." && entry.name != b"..");
         if let Some(found) = entry.entry {
             assert_eq!((found.status.inode, found.status.attributes.kind), (entry.inode, entry.kind));

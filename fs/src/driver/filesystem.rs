@@ -3,7 +3,6 @@
 //! Nothing here knows what a slot, a layer or an upper directory is. What takes more than a line or two is in
 //! [`super::opening`], [`super::listing`] and [`super::server`].
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -27,11 +26,6 @@ use super::replies::{self, bytes, caller, empty, handle, handle_number, name_lis
 use super::server::FuseDriver;
 use super::statistics::Operation;
 use crate::volume::{FsError, SetAttributes};
-
-thread_local! {
-    /// Reads are answered from here; it grows to the largest request its thread has seen (at most 1 MiB).
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 impl Filesystem for FuseDriver {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -189,7 +183,7 @@ impl Filesystem for FuseDriver {
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_unasked(|agreed| agreed.no_open) {
+        if self.opens_unasked() {
             self.statistics.count(Operation::Open);
             // The kernel keeps this in mind: no open or release from now on, and pages are kept.
             return reply.error(Errno::ENOSYS);
@@ -230,23 +224,17 @@ impl Filesystem for FuseDriver {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        BUFFER.with_borrow_mut(|buffer| {
-            let size = size as usize;
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            let result = self.guarded(Operation::Read, number, || {
-                self.volume.read(self.node(number)?, handle(file), offset, &mut buffer[..size])
-            });
-            match result {
-                Ok(count) => {
-                    let count = count.min(size);
-                    self.statistics.count_read(count);
-                    reply.data(&buffer[..count]);
-                }
-                Err(error) => reply.error(error),
-            }
+        let mut buffer = self.buffers.take(size as usize);
+        let result = self.guarded(Operation::Read, number, || {
+            self.volume.read(self.node(number)?, handle(file), offset, &mut buffer)
         });
+        match result {
+            Ok(count) => {
+                self.statistics.count_read(count);
+                reply.data(&buffer[..count.min(buffer.len())]);
+            }
+            Err(error) => reply.error(error),
+        }
     }
 
     fn write(
@@ -328,7 +316,7 @@ impl Filesystem for FuseDriver {
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_unasked(|agreed| agreed.no_open_directory) {
+        if self.opens_directories_unasked() {
             self.statistics.count(Operation::OpenDirectory);
             return reply.error(Errno::ENOSYS);
         }

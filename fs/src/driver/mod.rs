@@ -8,6 +8,7 @@
 //! mount, is only ever answered on purpose.
 
 mod attributes;
+mod buffers;
 mod capabilities;
 mod errno;
 mod error;

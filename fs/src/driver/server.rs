@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{BackingId, Errno, INodeNo, Notifier, Request};
 
+use super::buffers::Buffers;
 use super::capabilities::Agreed;
 use super::numbers::Numbers;
 use super::opens::Opens;
@@ -20,6 +21,7 @@ pub(super) struct FuseDriver {
     pub(super) volume: Arc<Volume>,
     pub(super) numbers: Numbers,
     pub(super) opens: Opens<BackingId>,
+    pub(super) buffers: Buffers,
     pub(super) statistics: Arc<Statistics>,
     /// Set once the connection stands.
     notifier: Arc<OnceLock<Notifier>>,
@@ -42,6 +44,7 @@ impl FuseDriver {
             volume,
             numbers: Numbers::new(),
             opens: Opens::new(),
+            buffers: Buffers::default(),
             statistics,
             notifier,
             agreed,
@@ -66,10 +69,18 @@ impl FuseDriver {
         self.numbers.node(number.0)
     }
 
-    /// Tells whether the kernel may open everything by itself from now on. A volume that is still being
-    /// indexed at the first open gets there later.
-    pub(super) fn opens_unasked(&self, allowed: impl FnOnce(&Agreed) -> bool) -> bool {
-        if self.mode != OpenMode::Automatic || !self.agreed.get().is_some_and(allowed) {
+    /// Tells whether the kernel may open directories by itself from now on: what is listed changes through it alone, so
+    /// it may keep listings and knows when they are outdated. A volume that is still being indexed gets there later.
+    pub(super) fn opens_directories_unasked(&self) -> bool {
+        self.mode == OpenMode::Automatic
+            && self.agreed.get().is_some_and(|agreed| agreed.no_open_directory)
+            && self.volume.layers_are_settled()
+    }
+
+    /// Tells whether the kernel may open files by itself from now on. A volume that is still being indexed at the first
+    /// open gets there later.
+    pub(super) fn opens_unasked(&self) -> bool {
+        if self.mode != OpenMode::Automatic || !self.agreed.get().is_some_and(|agreed| agreed.no_open) {
             return false;
         }
         if self.unasked.load(Ordering::Relaxed) {

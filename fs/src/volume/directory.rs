@@ -1,7 +1,11 @@
 //! Listings of directories.
 //!
-//! A listing is taken once, when a handle is first read from its start, and never changes under its reader, so
-//! offsets stay right while names come and go.
+//! A listing is taken once, when a directory is read from its start, and never changes under its reader. Offsets say which
+//! listing they belong to, so that several readers of a directory that changes each go on where they were, with a handle or
+//! without.
+//!
+//! **Invariant:** an offset leads into the listing it came from as long as that is kept; a listing is given to a second
+//! reader only while the names are still those that it has.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -14,12 +18,19 @@ use crate::node::Kind;
 use crate::overlay::Upper;
 use crate::overlay::format::Found;
 
-/// How many listings of directories that are read without a handle are kept.
-const KEPT_LISTINGS: usize = 8;
+/// How many listings are kept for readers without a handle, besides the newest one: as many directories can be read at
+/// once while they change.
+const KEPT_LISTINGS: usize = 64;
+/// How many entries the kept listings may have together, besides the newest one.
+const KEPT_ENTRIES: usize = 1 << 14;
 
 /// The names of a directory at one moment.
 #[derive(Debug)]
 pub(super) struct Listing {
+    /// Which of the volume's listings this is.
+    serial: u64,
+    /// What [`DirectoryView::version`] was before the names were read.
+    version: u64,
     pub(super) entries: Vec<ListingEntry>,
 }
 
@@ -30,21 +41,68 @@ pub(super) struct ListingEntry {
     pub(super) kind: Kind,
 }
 
-/// The latest listings that were read without a handle, newest last.
+/// Where a reader is: behind so many entries of a listing, `.` and `..` counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Offset {
+    serial: u64,
+    position: u32,
+}
+
+impl Offset {
+    /// `.` and `..` are the same in every listing.
+    const DOTS: u32 = 2;
+
+    fn decode(offset: u64) -> Self {
+        Self { serial: offset >> 32, position: (offset & u64::from(u32::MAX)) as u32 }
+    }
+
+    fn encode(self) -> u64 {
+        self.serial << 32 | u64::from(self.position)
+    }
+}
+
+/// The latest listings, newest last.
 #[derive(Debug, Default)]
-pub(super) struct Listings(VecDeque<(NodeId, Arc<Listing>)>);
+pub(super) struct Listings {
+    kept: VecDeque<(NodeId, Arc<Listing>)>,
+    entries: usize,
+    taken: u64,
+}
 
 impl Listings {
-    fn get(&self, node: NodeId) -> Option<Arc<Listing>> {
-        self.0.iter().find(|(id, _)| *id == node).map(|(_, listing)| Arc::clone(listing))
+    /// Serial numbers stay below 2^31: to C programs an offset is a signed number.
+    fn next_serial(&mut self) -> u64 {
+        self.taken = (self.taken + 1) & (u64::from(u32::MAX) >> 1);
+        self.taken
+    }
+
+    fn newest(&self, node: NodeId) -> Option<&Arc<Listing>> {
+        self.kept.iter().rev().find(|(id, _)| *id == node).map(|(_, listing)| listing)
+    }
+
+    fn get(&self, node: NodeId, serial: u64) -> Option<&Arc<Listing>> {
+        let wanted = |(id, listing): &&(NodeId, Arc<Listing>)| *id == node && listing.serial == serial;
+        self.kept.iter().find(wanted).map(|(_, listing)| listing)
     }
 
     fn put(&mut self, node: NodeId, listing: &Arc<Listing>) {
-        self.0.retain(|(id, _)| *id != node);
-        if self.0.len() >= KEPT_LISTINGS {
-            self.0.pop_front();
+        while self.kept.len() >= KEPT_LISTINGS || self.entries > KEPT_ENTRIES {
+            let Some((_, oldest)) = self.kept.pop_front() else { break };
+            self.entries -= oldest.entries.len();
         }
-        self.0.push_back((node, Arc::clone(listing)));
+        self.entries += listing.entries.len();
+        self.kept.push_back((node, Arc::clone(listing)));
+    }
+
+    /// Takes note that a reader has come to the end: nobody keeps a huge listing for the case that another comes.
+    fn read_to_end(&mut self, node: NodeId, serial: u64) {
+        self.kept.retain(|(id, listing)| {
+            let goes = *id == node && listing.serial == serial && listing.entries.len() > KEPT_ENTRIES;
+            if goes {
+                self.entries -= listing.entries.len();
+            }
+            !goes
+        });
     }
 }
 
@@ -60,7 +118,7 @@ impl Volume {
 
     /// `readdir(3)` from `offset` (0 starts anew), `.` and `..` included. `plus` entries count a reference each
     /// except `.` and `..`. Stops when `visit` answers `false`, without counting that entry. Without a handle
-    /// the listing of an immutable directory is used.
+    /// the listing is one of those kept for everybody.
     ///
     /// # Errors
     /// `NotDirectory`, `Unknown`, or what a layer or the upper's disk reports.
@@ -73,19 +131,23 @@ impl Volume {
         visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> bool,
     ) -> Result<(), FsError> {
         let view = self.directory_view(node)?;
-        let listing = self.listing_for(&view, handle, offset)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (index, name) in [&b"."[..], b".."].into_iter().enumerate().skip(start) {
-            let inode = if index == 0 { view.node.inode } else { self.node(self.parent_of(node)?)?.inode };
-            let next_offset = index as u64 + 1;
+        let from = Offset::decode(offset);
+        let listing = self.listing_for(&view, handle, from)?;
+        for (position, name) in (1..).zip([&b"."[..], b".."]).skip(from.position as usize) {
+            let inode = if position == 1 { view.node.inode } else { self.node(self.parent_of(node)?)?.inode };
+            let next_offset = Offset { serial: listing.serial, position }.encode();
             let entry = DirectoryEntry { next_offset, name, inode, kind: Kind::Directory, entry: None };
             if !visit(&entry) {
                 return Ok(());
             }
         }
-        for (index, listed) in listing.entries.iter().enumerate().skip(start.saturating_sub(2)) {
+        let begin = from.position.saturating_sub(Offset::DOTS) as usize;
+        if from.position > 0 && begin >= listing.entries.len() {
+            lock(&self.listings).read_to_end(node, listing.serial);
+        }
+        for (position, listed) in (Offset::DOTS + 1..).zip(&listing.entries).skip(begin) {
             let mut shown = DirectoryEntry {
-                next_offset: index as u64 + 3,
+                next_offset: Offset { serial: listing.serial, position }.encode(),
                 name: &listed.name,
                 inode: listed.inode,
                 kind: listed.kind,
@@ -106,29 +168,43 @@ impl Volume {
         Ok(())
     }
 
+    /// Returns the listing that `from` leads into, or a new one. The kernel keeps listings, too, and gives the offsets of
+    /// one reader to others, so a handle may be asked for an offset that is not of its own listing.
     fn listing_for(
         &self,
         view: &DirectoryView,
         handle: Option<HandleId>,
-        offset: u64,
+        from: Offset,
     ) -> Result<Arc<Listing>, FsError> {
-        let Some(handle) = handle else {
-            let kept = lock(&self.listings).get(view.node.id);
-            if let Some(kept) = kept.filter(|_| offset != 0 || self.is_immutable()) {
-                return Ok(kept);
+        let handle = handle.map(|handle| self.directory_handle(handle)).transpose()?;
+        if from.position > 0 {
+            let own = handle.as_ref().and_then(|handle| lock(&handle.listing).clone());
+            if let Some(own) = own.filter(|own| own.serial == from.serial) {
+                return Ok(own);
             }
-            let listing = Arc::new(self.list(view)?);
-            lock(&self.listings).put(view.node.id, &listing);
-            return Ok(listing);
-        };
-        let handle = self.directory_handle(handle)?;
-        let kept = lock(&handle.listing).clone();
-        if let Some(kept) = kept.filter(|_| offset != 0) {
-            return Ok(kept);
+            if let Some(kept) = lock(&self.listings).get(view.node.id, from.serial) {
+                return Ok(Arc::clone(kept));
+            }
         }
-        let listing = Arc::new(self.list(view)?);
-        *lock(&handle.listing) = Some(Arc::clone(&listing));
+        let current = |listing: &&Arc<Listing>| listing.version == view.version && self.is_final(view);
+        let known = lock(&self.listings).newest(view.node.id).filter(current).map(Arc::clone);
+        let listing = match known {
+            Some(known) => known,
+            None => {
+                let listing = Arc::new(self.list(view)?);
+                lock(&self.listings).put(view.node.id, &listing);
+                listing
+            }
+        };
+        if let Some(handle) = handle {
+            *lock(&handle.listing) = Some(Arc::clone(&listing));
+        }
         Ok(listing)
+    }
+
+    /// Tells whether the names in a directory change through this volume alone.
+    pub(super) fn is_final(&self, view: &DirectoryView) -> bool {
+        view.lower().is_none_or(|lower| self.stack.is_node_settled(lower))
     }
 
     /// Lists `view`: what the upper directory holds, and what shows of the layers, sorted by name.
@@ -156,7 +232,7 @@ impl Volume {
         if !covered.is_empty() {
             entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         }
-        Ok(Listing { entries })
+        Ok(Listing { serial: lock(&self.listings).next_serial(), version: view.version, entries })
     }
 }
 

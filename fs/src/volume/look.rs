@@ -108,8 +108,7 @@ impl Volume {
         };
         let Some(held) = held else {
             let view = self.directory_view(parent)?;
-            let lasting = view.lower().is_none_or(|lower| self.stack.is_node_settled(lower));
-            return Ok(Lookup::Absent { lasting });
+            return Ok(Lookup::Absent { lasting: self.is_final(&view) });
         };
         let status = self.status(&held)?;
         Ok(Lookup::Found(Entry { node: held.keep().id, status }))
@@ -165,7 +164,7 @@ impl Volume {
                     return Err(FsError::NotDirectory);
                 }
                 let view = DirectoryView::of(slot);
-                let child = slot.children.get(name).copied();
+                let child = slot.children.get(name);
                 if let Some(child) = child.filter(|child| self.is_name_final(&table, *child))
                     && let Some(node) = table.acquire(child, 1)
                 {
@@ -276,7 +275,7 @@ impl Volume {
             return None;
         }
         let name =
-            parent.children.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| Arc::clone(key));
+            parent.children.kept_name(name).map_or_else(|| Arc::from(name), Arc::clone);
         let id = match table.known(&new) {
             Some(slot) => slot.node.id,
             None => table.insert(new).id,

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
+use smallvec::SmallVec;
+
 use super::types::NodeId;
 use crate::layer::stack::Lower;
 use crate::node::Kind;
@@ -46,13 +48,48 @@ pub(super) struct UpperState {
     pub(super) impure: bool,
 }
 
+/// The names of a node: the directory, and what it is called there. Nearly every node has exactly one.
+pub(super) type Names = SmallVec<[(NodeId, Arc<[u8]>); 1]>;
+
+/// The known names in a directory. Most nodes are files and have none, so that costs a word.
+#[derive(Debug, Default)]
+pub(super) struct Children(Option<Box<HashMap<Arc<[u8]>, NodeId>>>);
+
+impl Children {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Option<NodeId> {
+        self.0.as_ref()?.get(name).copied()
+    }
+
+    /// Returns the name as it is kept, to share it.
+    pub(super) fn kept_name(&self, name: &[u8]) -> Option<&Arc<[u8]>> {
+        self.0.as_ref()?.get_key_value(name).map(|(kept, _)| kept)
+    }
+
+    fn insert(&mut self, name: Arc<[u8]>, child: NodeId) -> Option<NodeId> {
+        self.0.get_or_insert_default().insert(name, child)
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<NodeId> {
+        let children = self.0.as_mut()?;
+        let removed = children.remove(name);
+        if children.is_empty() {
+            self.0 = None;
+        }
+        removed
+    }
+}
+
 /// What changes about a node.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) node: Arc<Node>,
     /// Known names, oldest first.
-    pub(super) names: Vec<(NodeId, Arc<[u8]>)>,
-    pub(super) children: HashMap<Arc<[u8]>, NodeId>,
+    pub(super) names: Names,
+    pub(super) children: Children,
     /// Counts changes of the names in this directory.
     pub(super) version: u64,
     pub(super) upper: Option<UpperState>,
@@ -74,10 +111,10 @@ pub(super) struct NewNode {
     pub(super) upper: Option<UpperState>,
 }
 
-/// All known nodes.
+/// All known nodes. The kernel may know millions, so a node is kept small, and none moves when the table grows.
 #[derive(Debug)]
 pub(super) struct Table {
-    slots: HashMap<NodeId, Slot>,
+    slots: HashMap<NodeId, Box<Slot>>,
     by_lower: HashMap<u64, NodeId>,
     by_upper: HashMap<u64, NodeId>,
     next: u64,
@@ -100,11 +137,11 @@ impl Table {
     }
 
     pub(super) fn slot(&self, id: NodeId) -> Option<&Slot> {
-        self.slots.get(&id)
+        self.slots.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn slot_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
-        self.slots.get_mut(&id)
+        self.slots.get_mut(&id).map(Box::as_mut)
     }
 
     /// Returns the node that this thing of the layers or of the upper directory has already.
@@ -114,7 +151,7 @@ impl Table {
             (None, Some(lower)) => self.by_lower.get(&lower.inode()),
             (None, None) => None,
         }?;
-        self.slots.get(id).filter(|slot| slot.node.kind == new.kind)
+        self.slots.get(id).map(Box::as_ref).filter(|slot| slot.node.kind == new.kind)
     }
 
     /// Adds a node without names and references.
@@ -134,20 +171,18 @@ impl Table {
             lower_path: new.lower_path,
             copy_up: Mutex::new(()),
         });
-        self.slots.insert(
-            id,
-            Slot {
-                node: Arc::clone(&node),
-                names: Vec::new(),
-                children: HashMap::new(),
-                version: 0,
-                upper: new.upper,
-                detached: None,
-                removed: false,
-                references: 0,
-                handles: 0,
-            },
-        );
+        let slot = Slot {
+            node: Arc::clone(&node),
+            names: Names::new(),
+            children: Children::default(),
+            version: 0,
+            upper: new.upper,
+            detached: None,
+            removed: false,
+            references: 0,
+            handles: 0,
+        };
+        self.slots.insert(id, Box::new(slot));
         node
     }
 
@@ -235,7 +270,7 @@ impl Table {
     fn drop_unused(&mut self, id: NodeId) {
         let mut candidates = vec![id];
         while let Some(id) = candidates.pop() {
-            let unused = |slot: &Slot| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
+            let unused = |slot: &Box<Slot>| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
             if id == NodeId::ROOT || !self.slots.get(&id).is_some_and(unused) {
                 continue;
             }

@@ -113,6 +113,43 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Makes this process's allocator keep less than it might need again: a server lives long and has little to do. To be called
+/// before other threads start. Where the C library is not glibc, it stays as it is.
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "the allocator's limits can be set through C only")
+)]
+pub fn keep_little_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // Each thread with an arena of its own leaves what it has freed in it. Blocks above the threshold go back to the
+        // system when they are freed; left alone, glibc raises it to the largest block that was ever freed (mallopt(3)).
+        const ARENAS: libc::c_int = 2;
+        const LARGE: libc::c_int = 64 << 10;
+        for (parameter, value) in
+            [(libc::M_ARENA_MAX, ARENAS), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+        {
+            // SAFETY: mallopt(3) takes two numbers and may be called at any time.
+            if unsafe { libc::mallopt(parameter, value) } == 0 {
+                tracing::debug!(parameter, "the allocator keeps its limit");
+            }
+        }
+    }
+}
+
+/// Gives back to the system what was freed and is still kept. Takes milliseconds.
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "the allocator's limits can be set through C only")
+)]
+pub fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim(3) takes a number, may be called at any time and from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A process of the host, held so that its number cannot be mistaken for a later one's.
 #[derive(Debug)]
 pub struct ProcessHandle {

@@ -208,6 +208,17 @@ impl Layers {
         self.slots.iter().try_for_each(SlotLayer::wait_until_settled).map_err(AssembleError::from)
     }
 
+    /// Returns a wait for every slot's index, made or failed, that can be done elsewhere.
+    pub(super) fn settling(&self) -> impl FnOnce() + Send + 'static {
+        let slots = self.slots.clone();
+        move || {
+            for slot in slots {
+                // Whoever needs the slot hears why it failed.
+                let _ = slot.wait_until_settled();
+            }
+        }
+    }
+
     /// Waits for at most `limit`; tells whether every slot is indexed now, or cannot be.
     pub(super) fn settle_for(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;

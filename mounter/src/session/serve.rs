@@ -156,6 +156,7 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
     if !is_wanted() {
         return Err(ServeError::Unwanted { workenv: request.workenv.clone() });
     }
+    process::keep_little_memory();
     if let Err(error) = process::raise_open_file_limit() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
@@ -189,6 +190,7 @@ fn mount_options(request: &ServeRequest) -> MountOptions {
 impl Serving {
     fn go_on(self, request: &ServeRequest, signals: SignalQueue) {
         let (sender, events) = mpsc::channel();
+        give_back_after_passes(&self.layers);
         report_signals(signals, sender.clone());
         let served = report_end(self.served, sender.clone());
         let leaving = drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
@@ -209,6 +211,21 @@ impl Serving {
         drop(leaving);
         drop(self.lock);
         finish_indexes(&self.layers, &events);
+    }
+}
+
+/// Making an index takes memory that serving from it does not.
+fn give_back_after_passes(layers: &Layers) {
+    if layers.settle_for(Duration::ZERO) {
+        return;
+    }
+    let settled = layers.settling();
+    let wait = move || {
+        settled();
+        process::give_memory_back();
+    };
+    if let Err(error) = super::thread("memory", wait) {
+        tracing::debug!("cannot wait for the indexes: {error}");
     }
 }
 
