@@ -274,8 +274,7 @@ impl Volume {
         {
             return None;
         }
-        let name =
-            parent.children.kept_name(name).map_or_else(|| Arc::from(name), Arc::clone);
+        let name = parent.children.kept_name(name).map_or_else(|| Arc::from(name), Arc::clone);
         let id = match table.known(&new) {
             Some(slot) => slot.node.id,
             None => table.insert(new).id,

@@ -53,6 +53,7 @@ pub(super) type Names = SmallVec<[(NodeId, Arc<[u8]>); 1]>;
 
 /// The known names in a directory. Most nodes are files and have none, so that costs a word.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "an empty map takes six words, and there is one for each node")]
 pub(super) struct Children(Option<Box<HashMap<Arc<[u8]>, NodeId>>>);
 
 impl Children {
@@ -270,8 +271,8 @@ impl Table {
     fn drop_unused(&mut self, id: NodeId) {
         let mut candidates = vec![id];
         while let Some(id) = candidates.pop() {
-            let unused = |slot: &Box<Slot>| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
-            if id == NodeId::ROOT || !self.slots.get(&id).is_some_and(unused) {
+            let unused = |slot: &Slot| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
+            if id == NodeId::ROOT || !self.slots.get(&id).is_some_and(|slot| unused(slot)) {
                 continue;
             }
             let Some(slot) = self.slots.remove(&id) else { continue };

@@ -122,9 +122,9 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
 pub fn keep_little_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // Each thread with an arena of its own leaves what it has freed in it. Blocks above the threshold go back to the
+        // Each arena keeps what was freed in it. Blocks above the threshold go back to the
         // system when they are freed; left alone, glibc raises it to the largest block that was ever freed (mallopt(3)).
-        const ARENAS: libc::c_int = 2;
+        const ARENAS: libc::c_int = 1;
         const LARGE: libc::c_int = 64 << 10;
         for (parameter, value) in
             [(libc::M_ARENA_MAX, ARENAS), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]

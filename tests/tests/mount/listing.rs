@@ -99,3 +99,93 @@ fn a_name_that_is_too_long_says_so() {
     let error = std::fs::metadata(mounted.path("n".repeat(256))).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
 }
+
+/// Reads a directory a few names at a time, as programs with small buffers do.
+struct Slowly {
+    directory: std::fs::File,
+    buffer: Vec<std::mem::MaybeUninit<u8>>,
+}
+
+impl Slowly {
+    fn open(path: &std::path::Path) -> Self {
+        let directory = std::fs::File::open(path).unwrap();
+        Self { directory, buffer: vec![std::mem::MaybeUninit::uninit(); 1024] }
+    }
+
+    /// Returns the next few names; none at the end.
+    fn next(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut listing = rustix::fs::RawDir::new(&self.directory, &mut self.buffer);
+        while let Some(entry) = listing.next() {
+            names.push(entry.unwrap().file_name().to_str().unwrap().to_owned());
+            if listing.is_buffer_empty() {
+                break;
+            }
+        }
+        names.retain(|name| name != "." && name != "..");
+        names
+    }
+
+    fn rest(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            let more = self.next();
+            if more.is_empty() {
+                return names;
+            }
+            names.extend(more);
+        }
+    }
+}
+
+/// What is there all the time is listed once by everybody, however many read and whatever changes meanwhile.
+#[test]
+fn listings_stay_whole_while_the_directory_changes_under_several_readers() {
+    for mode in [OpenMode::Automatic, OpenMode::Requests] {
+        let Some(mounted) = slotfs_tests::mounted::Writable::new(many(600), mode) else { return };
+        let place = mounted.path("many");
+        let mut readers: Vec<(Slowly, Vec<String>)> = Vec::new();
+        for round in 0..60 {
+            readers.push((Slowly::open(&place), Vec::new()));
+            for (reader, seen) in &mut readers {
+                seen.extend(reader.next());
+            }
+            // Before, in the middle of and behind where the readers are.
+            std::fs::write(place.join(format!("{round:05}-new")), b"").unwrap();
+            std::fs::remove_file(place.join(format!("{round:05}-with-a-name-that-takes-some-room"))).unwrap();
+            let victim = format!("{:05}-with-a-name-that-takes-some-room", 599 - round);
+            std::fs::remove_file(place.join(victim)).unwrap();
+        }
+        let lasting: BTreeSet<String> =
+            (60..540).map(|number| format!("{number:05}-with-a-name-that-takes-some-room")).collect();
+        for (mut reader, mut seen) in readers {
+            seen.extend(reader.rest());
+            let names: BTreeSet<&String> = seen.iter().collect();
+            assert_eq!(names.len(), seen.len(), "{mode:?}: a name comes twice");
+            let missing: Vec<_> = lasting.iter().filter(|name| !names.contains(name)).collect();
+            assert!(missing.is_empty(), "{mode:?}: {missing:?}");
+        }
+    }
+}
+
+#[test]
+fn a_position_in_a_listing_can_be_returned_to() {
+    for mode in [OpenMode::Automatic, OpenMode::Requests] {
+        let Some(mounted) = slotfs_tests::mounted::Writable::new(many(100), mode) else { return };
+        let place = mounted.path("many");
+        let mut reader = Slowly::open(&place);
+        let first = reader.next();
+        let position = rustix::fs::tell(&reader.directory).unwrap();
+        let rest = reader.rest();
+        assert_eq!(first.len() + rest.len(), 100);
+        std::fs::remove_file(place.join(&first[0])).unwrap();
+        rustix::fs::seek(&reader.directory, rustix::fs::SeekFrom::Start(position)).unwrap();
+        assert_eq!(reader.rest(), rest, "{mode:?}");
+        rustix::fs::seek(&reader.directory, rustix::fs::SeekFrom::Start(0)).unwrap();
+        let mut anew = reader.rest();
+        anew.sort();
+        let mut expected = [&first[1..], &rest[..]].concat();
+        expected.sort();
+        assert_eq!(anew, expected, "{mode:?}: rewinddir(3) shows the change");
+    }
+}

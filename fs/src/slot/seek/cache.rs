@@ -8,8 +8,8 @@ use crate::disk::mapped::Buffer;
 use crate::slot::SlotError;
 use crate::worker;
 
-/// Bytes of decoded units kept. Eight spans of a gzip stream: what a program that starts reads in turn.
-const CAPACITY: usize = 8 << 20;
+/// Bytes of decoded units kept. Twelve spans of a gzip stream: what a program that starts reads in turn.
+const CAPACITY: usize = 12 << 20;
 /// Units are given back when nobody asked for any in this time.
 const IDLE: Duration = Duration::from_secs(5);
 

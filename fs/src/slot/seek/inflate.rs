@@ -5,6 +5,8 @@
 #![expect(unsafe_code, reason = "block boundaries, priming and windows are only in zlib's C-style interface")]
 
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
+use std::sync::{Mutex, PoisonError};
 
 use libz_rs_sys::{
     Z_BLOCK, Z_BUF_ERROR, Z_NO_FLUSH, Z_OK, Z_STREAM_END, Z_TREES, inflate, inflateEnd, inflateGetDictionary,
@@ -84,15 +86,24 @@ pub enum Stop {
 
 /// A decoder's state.
 pub struct Inflate {
-    stream: Box<z_stream>,
+    state: ManuallyDrop<State>,
 }
 
-// SAFETY: the state behind the stream's pointers is owned by this value alone and not tied to a thread.
-unsafe impl Send for Inflate {}
+/// What the library was given, initialised.
+struct State(Box<z_stream>);
+
+/// States that nobody uses. Decoders come and go with every span that is read; the memory of each would leave a hole that
+/// glibc before 2.38 does not fill again, because it has to be aligned.
+static SPARE: Mutex<Vec<State>> = Mutex::new(Vec::new());
+/// As many as are decoding at a time; a state takes 48 KiB.
+const MOST_SPARE: usize = 4;
+
+// SAFETY: what is behind the stream's pointers is owned by this value alone and not tied to a thread.
+unsafe impl Send for State {}
 
 impl std::fmt::Debug for Inflate {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Inflate").field("decoded", &self.stream.total_out).finish_non_exhaustive()
+        formatter.debug_struct("Inflate").finish_non_exhaustive()
     }
 }
 
@@ -100,30 +111,37 @@ impl Inflate {
     /// Returns a decoder; `None` when there is no memory for one.
     #[must_use]
     pub fn new(wrapper: Wrapper) -> Option<Self> {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(state) = spare {
+            let mut inflate = Self { state: ManuallyDrop::new(state) };
+            if inflate.reset(wrapper) {
+                return Some(inflate);
+            }
+        }
         let mut stream = Box::<z_stream>::default();
         let size = i32::try_from(size_of::<z_stream>()).ok()?;
         // SAFETY: the stream is initialised by `default`, the version string and size are the library's own.
         let code = unsafe { inflateInit2_(&raw mut *stream, wrapper.window_bits(), zlibVersion(), size) };
-        (code == Z_OK).then_some(Self { stream })
+        (code == Z_OK).then(|| Self { state: ManuallyDrop::new(State(stream)) })
     }
 
     /// Forgets everything and starts anew with this wrapper.
     pub fn reset(&mut self, wrapper: Wrapper) -> bool {
         // SAFETY: the stream was initialised by `new` and is not ended before `drop`.
-        unsafe { inflateReset2(&raw mut *self.stream, wrapper.window_bits()) == Z_OK }
+        unsafe { inflateReset2(&raw mut *self.state.0, wrapper.window_bits()) == Z_OK }
     }
 
     /// Feeds the last `bits` (0 ..= 7) bits of a byte that lie before the next input byte.
     pub fn prime(&mut self, bits: u8, value: u8) -> bool {
         // SAFETY: as in `reset`; the values are checked by the library.
-        unsafe { inflatePrime(&raw mut *self.stream, i32::from(bits), i32::from(value)) == Z_OK }
+        unsafe { inflatePrime(&raw mut *self.state.0, i32::from(bits), i32::from(value)) == Z_OK }
     }
 
     /// Gives a raw decoder the bytes that came out before the place where it resumes.
     pub fn set_window(&mut self, window: &[u8]) -> bool {
         let Ok(length) = u32::try_from(window.len()) else { return false };
         // SAFETY: as in `reset`; pointer and length are those of one slice, and are only read.
-        unsafe { inflateSetDictionary(&raw mut *self.stream, window.as_ptr(), length) == Z_OK }
+        unsafe { inflateSetDictionary(&raw mut *self.state.0, window.as_ptr(), length) == Z_OK }
     }
 
     /// Returns the last bytes that came out, at most [`WINDOW`].
@@ -133,7 +151,7 @@ impl Inflate {
         let mut length = 0;
         // SAFETY: as in `reset`; the buffer has room for the largest window there is (32 KiB).
         let code =
-            unsafe { inflateGetDictionary(&raw const *self.stream, window.as_mut_ptr(), &raw mut length) };
+            unsafe { inflateGetDictionary(&raw const *self.state.0, window.as_mut_ptr(), &raw mut length) };
         window.truncate(if code == Z_OK { usize::try_from(length).unwrap_or(0) } else { 0 });
         window
     }
@@ -144,7 +162,7 @@ impl Inflate {
     pub fn is_between_codes(&self) -> bool {
         // SAFETY: as in `reset`. zlib.h: the upper bits are the bits used of the code being processed, the lower
         // ones the bytes of it (or left of a stored block) that were copied.
-        unsafe { inflateMark(&raw const *self.stream) == 0 }
+        unsafe { inflateMark(&raw const *self.state.0) == 0 }
     }
 
     /// Decodes from `input` into `output` until one of them is used up, the data ends or `until` is reached.
@@ -152,7 +170,7 @@ impl Inflate {
     /// # Errors
     /// Says what is wrong with the data.
     pub fn run(&mut self, input: &[u8], output: &mut [u8], until: Until) -> Result<Progress, String> {
-        let stream = &mut *self.stream;
+        let stream = &mut *self.state.0;
         stream.next_in = input.as_ptr();
         stream.avail_in = u32::try_from(input.len()).unwrap_or(u32::MAX);
         stream.next_out = output.as_mut_ptr();
@@ -187,7 +205,18 @@ impl Inflate {
 
 impl Drop for Inflate {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`, ended only here.
-        unsafe { inflateEnd(&raw mut *self.stream) };
+        // SAFETY: this value is not used any more.
+        let state = unsafe { ManuallyDrop::take(&mut self.state) };
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MOST_SPARE {
+            spare.push(state);
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `Inflate::new`, ended only here.
+        unsafe { inflateEnd(&raw mut *self.0) };
     }
 }
