@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use slotfs_fs::driver::{self, MountOptions, OpenMode, Served, Statistics, UnmountError};
+use slotfs_fs::driver::{self, MountOptions, OpenMode, Operation, Served, Statistics, UnmountError};
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
 use slotfs_fs::layer::{Layer, LayerError, LayerNode, Visit};
 use slotfs_fs::node::Attributes;
@@ -292,12 +292,14 @@ impl Mounted {
         self.served().statistics()
     }
 
-    /// Returns how many requests `action` made the kernel send that somebody waited for.
+    /// Returns how many requests `action` made the kernel send that somebody waited for. What asks for the space of every
+    /// file system on the machine, as monitors do, is not counted.
     pub fn requests_of<T>(&self, action: impl FnOnce() -> T) -> (T, u64) {
         let statistics = self.statistics();
-        let before = statistics.awaited();
+        let count = || statistics.awaited() - statistics.requests(Operation::Space);
+        let before = count();
         let result = action();
-        (result, statistics.awaited() - before)
+        (result, count() - before)
     }
 
     /// Unmounts, waits for the server to end, and checks the mount table.

@@ -74,6 +74,8 @@ fn a_warm_walk_of_a_writable_volume_asks_for_no_directory() {
             Operation::Open | Operation::Release => 300,
             // The kernel is told late that what was written past it has changed.
             Operation::GetAttributes => 4,
+            // Somebody on the machine looks at how full its disks are.
+            Operation::Space => u64::MAX,
             _ => 0,
         };
         assert!(sent <= expected, "{} {sent} times", kind.name());
@@ -91,7 +93,7 @@ fn only_opens_are_asked_for_where_files_are_opened_by_request() {
     let before: Vec<u64> = Operation::ALL.iter().map(|&kind| statistics.requests(kind)).collect();
     walk(mounted.root());
     wait_until_closed(&statistics, 0);
-    for (&kind, before) in Operation::ALL.iter().zip(before) {
+    for (&kind, before) in Operation::ALL.iter().zip(before).filter(|(kind, _)| **kind != Operation::Space) {
         let sent = statistics.requests(kind) - before;
         let expected = match kind {
             Operation::Open | Operation::Release => 300,
