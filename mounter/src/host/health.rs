@@ -93,7 +93,8 @@ mod platform {
         loop {
             match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, ANSWERED)) => return Ok(Health::Alive),
-                Ok(WaitStatus::Exited(_, libc::ENOTCONN)) => return Ok(Health::Dead),
+                // The second when the connection was cut while it was asked.
+                Ok(WaitStatus::Exited(_, libc::ENOTCONN | libc::ECONNABORTED)) => return Ok(Health::Dead),
                 Ok(WaitStatus::Exited(_, code)) if is_about_the_path(code) => {
                     return Err(io::Error::from_raw_os_error(code));
                 }

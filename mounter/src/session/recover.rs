@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::{Context, DiskError};
 
 use crate::host::health::{self, Health};
 use crate::host::mount_table::{self, Mount};
@@ -30,6 +30,15 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 pub fn is_mounted(mountpoint: &Path) -> Result<bool, DiskError> {
     let table = mount_table::read()?;
     Ok(mount_table::at(&table, mountpoint).is_some_and(Mount::is_ours))
+}
+
+/// Tells whether one of our mounts is at `mountpoint` and has a server. One that takes long to answer has one.
+///
+/// # Errors
+/// The mount table cannot be read, or the mountpoint cannot be asked.
+pub(super) fn answers(mountpoint: &Path) -> Result<bool, DiskError> {
+    Ok(is_mounted(mountpoint)?
+        && health::health(mountpoint, PATIENCE).context("ask", mountpoint)? != Health::Dead)
 }
 
 /// Clears every crashed session of `cache` that shows in the mount table, and returns where their mounts were. To be
@@ -130,8 +139,6 @@ fn detach(mountpoint: &Path) -> Result<bool, SessionError> {
     while is_mounted(mountpoint)? {
         match health::health(mountpoint, PATIENCE) {
             Ok(Health::Dead) => {}
-            // The connection was cut while it was asked: it is dead by now.
-            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
             Ok(Health::Alive) => return Ok(detached),
             Ok(Health::Hung) => return Err(failed("its server does not answer".into())),
             Err(error) => return Err(failed(error.to_string())),

@@ -90,12 +90,13 @@ pub fn join(
         }
         let record = SessionRecord::read(place)?;
         if let Some(record) = record
-            && super::recover::is_mounted(&record.request.mountpoint)?
+            && super::recover::answers(&record.request.mountpoint)?
         {
             return Ok(Found::Live(Box::new(Session { place: place.clone(), lease, record })));
         }
         // It lives but serves nothing: its mount was just taken away, or whoever started it was killed before it
-        // was ready. Without our lease it ends by itself.
+        // was ready, or it was killed itself and the kernel has not closed all its files yet. Without our lease it ends
+        // by itself.
         drop(lease);
         if Instant::now() >= end {
             return Err(late(None));

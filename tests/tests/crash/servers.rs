@@ -55,6 +55,28 @@ fn every_command_clears_a_dead_mount() {
     }
 }
 
+/// A killed process lets go of its files one after the other: its mount may be dead before its locks are free.
+#[test]
+fn a_server_that_is_still_dying_is_waited_for_and_not_joined() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let package = home.package("app.psp", shell_package("app", "cat {workenv}/written"));
+    let package = package.to_str().unwrap();
+    home.run(["mount", package]).success();
+    std::fs::write(home.workenv("app").join("written"), b"here\n").unwrap();
+    kill_server(&home);
+    assert_dead(&home, &home.workenv("app"));
+    let serving = std::fs::File::open(home.session("app").join("serving.lock")).unwrap();
+    wait_for("the lock of the dead server", || serving.try_lock().is_ok());
+    let mut run = Running::start(&mut home.slotfs(["run", package]));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(run.is_running());
+    drop(serving);
+    assert_eq!(run.finish().success().stdout, "here\n");
+}
+
 #[test]
 fn a_dead_mount_outside_the_cache_is_cleared_with_its_directory() {
     if missing_fuse().is_some() {
