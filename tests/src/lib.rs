@@ -13,6 +13,8 @@ pub mod mounted;
 pub mod mounted_subject;
 #[cfg(unix)]
 pub mod operations;
+#[cfg(unix)]
+pub mod ordinary;
 pub mod package;
 #[cfg(unix)]
 pub mod subject;

@@ -5,6 +5,7 @@
 mod launchers;
 mod lifecycles;
 mod mounting;
+mod ordinary;
 mod running;
 mod setup;
 mod sharing;
