@@ -53,9 +53,13 @@ impl Context {
 /// # Errors
 /// The filter cannot be understood, or the file cannot be opened.
 pub fn start_log(log: &Log, output: Output) -> Result<(), Failure> {
-    // What these log reaches the caller as an error, too, and a command tells that itself.
-    let told =
-        if log.filter.origin == Origin::Default { ",slotfs_fs::layer=off,slotfs_fs::slot=off" } else { "" };
+    // What these log reaches the caller as an error, too, and a command tells that itself. And a request that the kernel
+    // took back, because who waited was killed or the mount went, is no error.
+    let told = if log.filter.origin == Origin::Default {
+        ",slotfs_fs::layer=off,slotfs_fs::slot=off,fuser::reply=off"
+    } else {
+        ""
+    };
     let filter = EnvFilter::try_new(format!("{}{told}", log.filter.value)).map_err(|error| {
         let message =
             format!("cannot use the log filter `{}` ({}): {error}", log.filter.value, log.filter.origin);

@@ -20,7 +20,9 @@ pub struct Arguments {
 /// Serves until the mount is gone. Settings and environment are not looked at: the request holds everything.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let filter = EnvFilter::try_new(&arguments.filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+    // A request that the kernel took back, because who waited was killed or the mount went, is no error.
+    let wanted = format!("fuser::reply=off,{}", arguments.filter);
+    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(false);
     // The log may lie on a full disk, which is nothing to die of. Reporting that to standard error, which is the log, is.
     let log = log.log_internal_errors(false);
