@@ -4,57 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use slotfs_fs::layer::{Layer, SlotOptions};
 use slotfs_fs::package::{Compression, Container};
 use slotfs_tests::archive::{
-    COMPRESSIONS, Cache, Seen, Tree, assert_same, compress, find, run, see, slot_of, tree_of_folder,
-    tree_of_layer,
+    COMPRESSIONS, Cache, Seen, Tree, assert_same, compress, find, make_everything, noise, run, see, slot_of,
+    tree_of_folder, tree_of_layer,
 };
-
-/// Makes a tree with something of everything.
-fn make_source(root: &Path) {
-    let file = |path: &str, bytes: &[u8], mode: u32| {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    };
-    file("bin/run", b"#!/bin/sh\necho hello\n", 0o755);
-    file("bin/secret", b"", 0o600);
-    file("lib/large.bin", &noise(3_000_000), 0o644);
-    file("lib/text.txt", "zeile\n".repeat(40_000).as_bytes(), 0o444);
-    file(&format!("deep/{}/end", vec!["directory"; 30].join("/")), b"end", 0o640);
-    file(&format!("names/{}", "n".repeat(255)), b"long", 0o644);
-    file("names/with space\nand line", b"odd", 0o644);
-    file("names/Grüße", b"utf-8", 0o644);
-    fs::create_dir_all(root.join("empty/inner")).unwrap();
-    fs::set_permissions(root.join("empty"), fs::Permissions::from_mode(0o711)).unwrap();
-    symlink("bin/run", root.join("link")).unwrap();
-    symlink("/etc/passwd", root.join("absolute-link")).unwrap();
-    symlink(format!("{}/end", "t".repeat(150)), root.join("long-link")).unwrap();
-    fs::hard_link(root.join("bin/run"), root.join("lib/same")).unwrap();
-    fs::hard_link(root.join("bin/run"), root.join("zzz")).unwrap();
-    for (index, path) in ["bin/run", "bin", "lib/large.bin"].into_iter().enumerate() {
-        let seconds = 1_600_000_000 + index as i64 * 1000;
-        let time = std::time::UNIX_EPOCH + std::time::Duration::new(seconds as u64, 123_456_789);
-        fs::File::open(root.join(path)).unwrap().set_modified(time).unwrap();
-    }
-}
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
-}
 
 /// Makes an archive of `source` with `tar` and the given options, unpacks it with `tar`, and returns both.
 fn tar(work: &Path, options: &[&str]) -> (Vec<u8>, Tree) {
@@ -106,7 +63,7 @@ fn check(bytes: &[u8], container: &Container, compressions: &[Compression], expe
 #[test]
 fn every_format_of_tar_is_shown_as_tar_unpacks_it() {
     let work = tempfile::tempdir().unwrap();
-    make_source(&work.path().join("source"));
+    make_everything(&work.path().join("source"));
     for format in ["v7", "oldgnu", "gnu", "ustar", "posix"] {
         let (bytes, expected) = tar(work.path(), &["--format", format, "--sort=name"]);
         assert!(expected.len() > 15, "{format}");
@@ -117,7 +74,7 @@ fn every_format_of_tar_is_shown_as_tar_unpacks_it() {
 #[test]
 fn every_compression_shows_the_same_tree() {
     let work = tempfile::tempdir().unwrap();
-    make_source(&work.path().join("source"));
+    make_everything(&work.path().join("source"));
     let (bytes, expected) = tar(work.path(), &["--format=posix"]);
     for compression in COMPRESSIONS {
         let stored = compress(compression, &bytes);
@@ -204,7 +161,7 @@ fn extended_attributes_of_users_are_shown() {
 fn zip_archives_are_shown_as_unzip_unpacks_them() {
     let work = tempfile::tempdir().unwrap();
     let source = work.path().join("source");
-    make_source(&source);
+    make_everything(&source);
     // `zip` cannot name a line break, and follows hard links.
     fs::remove_file(source.join("names/with space\nand line")).unwrap();
     for options in [&["-0"][..], &["-6"], &["-Z", "bzip2"], &["-6", "-X"]] {

@@ -11,4 +11,5 @@ mod setup;
 mod sharing;
 mod signals;
 mod terminal;
+mod trees;
 mod unpacking;
