@@ -7,8 +7,9 @@
 //! **Invariant:** only a verification without failures is ever recorded.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,19 @@ struct Record {
 struct RecordedSlot {
     digest: Option<String>,
     outcome: Outcome,
+}
+
+/// A record as found on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its file.
+    pub path: PathBuf,
+    /// The identity of the package that it is about; `None` when it is damaged.
+    pub id: Option<String>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last read, as far as the disk keeps track of that, or written.
+    pub used: Option<SystemTime>,
 }
 
 /// The folder of records.
@@ -107,6 +121,27 @@ impl Ledger {
         fs::create_dir_all(&self.folder).context("create the directory", &self.folder)?;
         atomic::write(&path, &bytes)?;
         Ok(true)
+    }
+
+    /// Lists all records, in no particular order. What is no file with the name of one is left out.
+    ///
+    /// # Errors
+    /// The folder is there and cannot be listed.
+    pub fn list(&self) -> Result<Vec<Remembered>, DiskError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(DiskError::new("list the directory", &self.folder, error)),
+        };
+        let records = entries.flatten().filter_map(|entry| {
+            let path = entry.path();
+            let named = path.extension().is_some_and(|ending| ending == "json");
+            let metadata = entry.metadata().ok().filter(|metadata| named && metadata.is_file())?;
+            let used = metadata.accessed().ok().max(metadata.modified().ok());
+            let record = read_small(&path).and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            Some(Remembered { path, id: record.map(|record| record.id), length: metadata.len(), used })
+        });
+        Ok(records.collect())
     }
 
     fn path_of(&self, package: &Package) -> Option<PathBuf> {
