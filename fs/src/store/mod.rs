@@ -23,6 +23,7 @@ use crate::disk::digest::Digest;
 use crate::disk::{Context, DiskError, atomic};
 
 pub use self::batch::Batch;
+pub use self::layout::FOLDER;
 pub use self::usage::{Usage, sweep};
 pub use self::writer::{ObjectWriter, Staged};
 
