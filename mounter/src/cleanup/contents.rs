@@ -142,8 +142,7 @@ pub(super) fn gather(
     let environments_of = |slots: &BTreeSet<Digest>| {
         slots.iter().flat_map(|slot| users.get(slot)).flatten().copied().collect::<BTreeSet<usize>>()
     };
-    let indexes =
-        if is_inside(cache, index::FOLDER) { index::list(&cache.shared())? } else { Vec::new() };
+    let indexes = if is_inside(cache, index::FOLDER) { index::list(&cache.shared())? } else { Vec::new() };
     if let Some(store) = open_store(cache)? {
         let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
         store.visit(&mut |usage| {
@@ -168,8 +167,7 @@ pub(super) fn gather(
     }
     for stored in indexes {
         let slots = BTreeSet::from([stored.slot]);
-        let key =
-            Key { is_file: true, environments: Some(environments_of(&slots)), days: days(stored.used) };
+        let key = Key { is_file: true, environments: Some(environments_of(&slots)), days: days(stored.used) };
         add(key, Item::File(stored.path), stored.length, &slots);
     }
     if is_inside(cache, "verified-v1") {

@@ -12,9 +12,9 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::lock::{FileLock, Mode};
 use slotfs_fs::disk::unix::{Directory, TreeSize};
 
+use crate::host::files;
 use crate::host::mount_table::Mount;
 use crate::host::users::{self, MountUsers};
-use crate::host::files;
 use crate::session;
 use crate::session::place::Place;
 use crate::session::recover;

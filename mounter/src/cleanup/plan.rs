@@ -14,8 +14,8 @@ use super::environment::{Environment, InUse};
 use super::held::hold;
 use super::{CleanupError, list};
 use crate::host::mount_table;
-use crate::session::served;
 use crate::session::place::Place;
+use crate::session::served;
 use crate::workenv::Cache;
 
 /// An environment that is to go.
@@ -160,10 +160,7 @@ impl Plan {
     /// Tells whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.removals.is_empty()
-            && self.drops.is_empty()
-            && self.contents.files() == 0
-            && self.leftovers == 0
+        self.removals.is_empty() && self.drops.is_empty() && self.contents.files() == 0 && self.leftovers == 0
     }
 
     /// Returns the bytes that become free for certain; dropped writes come on top.
@@ -288,7 +285,6 @@ fn drop_writes(environment: &Environment) -> Result<Result<Dropped, Skipped>, Cl
     };
     Ok(match served::drop_writes_at_clean(&held.start, &Place::of(workenv.clone())) {
         Ok(dropped) => Ok(Dropped { name, names: dropped.names, bytes: dropped.bytes }),
-        Err(error) => Err(Skipped { name, reason: format!("what it wrote cannot be told apart: {error}") }),
+        Err(error) => Err(Skipped { name, reason: format!("its writes cannot be told apart: {error}") }),
     })
 }
-

@@ -112,7 +112,8 @@ pub fn drop_writes_at_clean(_start: &StartLock, place: &Place) -> Result<Dropped
 /// Tells whether a note is about this very environment, and not about one that was copied or moved here.
 fn is_own(request: &ServeRequest, workenv: &Workenv) -> bool {
     let same = |one: &Path, other: &Path| {
-        one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+        one == other
+            || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
     };
     let own = |spill: &Spill| same(&spill.upper, &workenv.upper()) && same(&spill.work, &workenv.work());
     request.spill.as_ref().is_some_and(own)

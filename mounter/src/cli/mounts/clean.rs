@@ -283,10 +283,10 @@ impl Report {
         }
         self.contents = ReportedContents { files: outcome.contents, bytes: outcome.contents_bytes };
         self.skipped = outcome.skipped.iter().map(reported).collect();
-        let failed = outcome.failed.iter().map(|failed| ReportedFailure {
-            name: failed.name.clone(),
-            reason: failed.error.to_string(),
-        });
+        let failed = outcome
+            .failed
+            .iter()
+            .map(|failed| ReportedFailure { name: failed.name.clone(), reason: failed.error.to_string() });
         self.failed = failed.collect();
         self.freed_bytes = outcome.freed;
     }
