@@ -25,6 +25,7 @@ use slotfs_fs::disk::{Context, DiskError, atomic};
 use super::CleanupError;
 use super::environment::name_bytes;
 use super::held::{Held, hold};
+use crate::extract;
 use crate::host::files;
 use crate::workenv::{Cache, Workenv, WorkenvName};
 
@@ -89,6 +90,8 @@ impl Aside {
         let path = folder.join("note.json");
         let text = serde_json::to_vec(&note).map_err(std::io::Error::from).context("describe", &path)?;
         atomic::write(&path, &text)?;
+        // Killed extractions left theirs beside it.
+        extract::sweep(&workenv.content());
         move_all(&self.cache, &folder, workenv)?;
         held.moved_away();
         Ok(entry)

@@ -84,6 +84,8 @@ pub struct Environment {
     /// What was written: under a mount, now or under an earlier build. Where files are unpacked, those, too: which of them
     /// a program wrote cannot be told.
     pub written: TreeSize,
+    /// Whether files are unpacked.
+    pub unpacked: bool,
     /// When it was last used.
     pub used: Option<SystemTime>,
     /// Who uses it.
@@ -121,6 +123,7 @@ impl Environment {
             bytes: content.bytes.saturating_add(measure(&workenv.metadata(), Kind::Directory).bytes),
             used: last_used(&listed, content),
             unfinished: !is_foreign && in_use.is_none() && is_unfinished(&listed),
+            unpacked: content.files > 0,
             written,
             in_use,
             droppable,

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use slotfs_fs::disk::DiskError;
 
 use crate::host::mount_table;
-use crate::workenv::{Cache, WorkenvError};
+use crate::workenv::{Cache, Workenv, WorkenvError};
 
 /// Why nothing was removed, or not everything.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,26 @@ pub enum CleanupError {
         /// Where its files are.
         content: PathBuf,
     },
+    /// It is not as slotfs or a launcher makes it, so it may be somebody's own.
+    #[error("the work environment `{name}` is not removed: neither slotfs nor a launcher made `{}` as it is", path.display())]
+    Foreign {
+        /// The environment.
+        name: String,
+        /// What is another kind of file than it should be.
+        path: PathBuf,
+    },
+}
+
+impl CleanupError {
+    /// Says why `workenv` is not removed.
+    #[must_use]
+    pub fn kept(workenv: &Workenv, reason: InUse) -> Self {
+        let name = workenv.name().to_string();
+        match reason {
+            InUse::Foreign { path } => Self::Foreign { name, path },
+            reason => Self::InUse { name, reason, content: workenv.content() },
+        }
+    }
 }
 
 /// What a cache takes on disk, in bytes.
@@ -97,33 +117,31 @@ pub fn find(cache: &Cache, queries: &[impl AsRef<Path>]) -> Result<Vec<Environme
     Ok(found)
 }
 
-/// Removes environments with all that was written in them; returns the bytes that became free. Unless nobody uses any of
+/// Removes environments with all that was written in them; returns the bytes that became free. When somebody uses one of
 /// them, none is removed. `removed` hears of each.
 ///
 /// # Errors
-/// One is in use, or the disk refused; those before it are gone in the second case.
+/// One is in use, or the disk refused; in the second case some may be gone, and the next clean deletes what is left.
 pub fn remove(
     cache: &Cache,
     environments: &[Environment],
     removed: &mut dyn FnMut(&Environment),
 ) -> Result<u64, CleanupError> {
-    let in_use = |environment: &Environment, reason: InUse| CleanupError::InUse {
-        name: environment.listed.workenv.name().to_string(),
-        reason,
-        content: environment.listed.workenv.content(),
-    };
     // All are locked before the first is touched.
     let mut held = Vec::with_capacity(environments.len());
     for environment in environments {
         match held::hold(&environment.listed.workenv)? {
             Ok(locks) => held.push(locks),
-            Err(reason) => return Err(in_use(environment, reason)),
+            Err(reason) => return Err(CleanupError::kept(&environment.listed.workenv, reason)),
         }
     }
     let mut aside = aside::Aside::open(cache)?;
-    let mut freed = 0_u64;
+    let mut moved = Vec::with_capacity(environments.len());
     for (environment, locks) in environments.iter().zip(held) {
-        let entry = aside.take(&environment.listed.workenv, locks)?;
+        moved.push((environment, aside.take(&environment.listed.workenv, locks)?));
+    }
+    let mut freed = 0_u64;
+    for (environment, entry) in moved {
         aside.delete(entry)?;
         freed = freed.saturating_add(environment.bytes);
         removed(environment);

@@ -201,12 +201,16 @@ impl Plan {
             aside.close();
         }
         for environment in self.drops {
-            match drop_writes(&environment)? {
-                Ok(dropped) => {
+            match drop_writes(&environment) {
+                Ok(Ok(dropped)) => {
                     count(&mut outcome, dropped.bytes);
                     outcome.dropped.push(dropped);
                 }
-                Err(skipped) => outcome.skipped.push(skipped),
+                Ok(Err(skipped)) => outcome.skipped.push(skipped),
+                Err(error) => {
+                    let name = environment.listed.workenv.name().to_string();
+                    outcome.failed.push(Failed { name: Some(name), error });
+                }
             }
         }
         let referred_to = contents::referred_to(&self.cache)?;

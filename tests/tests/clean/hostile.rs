@@ -56,8 +56,8 @@ fn links_are_neither_followed_nor_taken_for_environments() {
     assert!(home.workenv("files").is_symlink() && home.workenv("linked").is_symlink());
     assert!(metadata(&home, "linked").is_symlink() && !metadata(&home, "files").exists());
     nothing_aside(&home);
-    let refused = home.run(["remove", "part-slotfs", "-y"]).code(110);
-    says(&refused, &["neither slotfs nor a launcher made", "part-slotfs.pspf/slotfs`"]);
+    let refused = home.run(["remove", "part-slotfs", "-y"]).code(106);
+    says(&refused, &["neither slotfs nor a launcher made", "part-slotfs.pspf/slotfs`", "by hand"]);
     home.run(["remove", "linked", "-y"]).code(111);
     assert_eq!(everything(&outside), before);
 }

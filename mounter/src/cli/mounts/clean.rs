@@ -7,7 +7,7 @@ use slotfs_policy::cleanup::{Reason, Wish};
 use slotfs_policy::retention::{self, Strategy};
 
 use super::session;
-use crate::cleanup::{CleanupError, Failed, Outcome, Plan, PlannedRemoval, Skipped};
+use crate::cleanup::{CleanupError, Failed, InUse, Outcome, Plan, PlannedRemoval, Skipped};
 use crate::cli::confirm::confirm;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
@@ -235,7 +235,8 @@ fn question(plan: &Plan) -> String {
     if written == 0 {
         return "remove that?".into();
     }
-    format!("{} in these environments go for good; remove all that?", counted(written, "file"))
+    let go = if written == 1 { "goes" } else { "go" };
+    format!("{} in these environments {go} for good; remove all that?", counted(written, "file"))
 }
 
 impl Report {
@@ -302,11 +303,17 @@ impl From<CleanupError> for Failure {
         match error {
             CleanupError::Workenv(error) => error.into(),
             CleanupError::Disk(error) => error.into(),
-            CleanupError::InUse { content, .. } => {
+            CleanupError::InUse { content, reason, .. } => {
                 let failure = Self::new(FailureKind::Busy, message);
-                let users = users::of(&recover::resolved(&content));
+                let mut users = users::of(&recover::resolved(&content));
+                if !matches!(reason, InUse::Mounted { .. }) {
+                    // Who keeps it is known.
+                    users.hidden = 0;
+                }
                 session::describe(&users).into_iter().fold(failure, Self::hint)
             }
+            CleanupError::Foreign { path, .. } => Self::new(FailureKind::Disk, message)
+                .hint(format!("look at `{}`, and remove the environment by hand", path.display())),
         }
     }
 }

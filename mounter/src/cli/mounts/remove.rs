@@ -73,12 +73,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let environments = cleanup::find(&cache, &arguments.environments)?;
     if let Some((environment, reason)) = environments.iter().find_map(|one| Some((one, one.in_use.as_ref()?)))
     {
-        let error = CleanupError::InUse {
-            name: environment.listed.workenv.name().to_string(),
-            reason: reason.clone(),
-            content: environment.listed.workenv.content(),
-        };
-        return Err(error.into());
+        return Err(CleanupError::kept(&environment.listed.workenv, reason.clone()).into());
     }
     let total = environments.iter().map(|environment| environment.bytes).fold(0, u64::saturating_add);
     let report = Report {
@@ -131,7 +126,10 @@ fn question(environments: &[Environment]) -> String {
     if files == 0 {
         return format!("nothing was written there; remove {what}?");
     }
-    format!("{} written there, {}, go for good; remove {what}?", counted(files, "file"), human_size(bytes))
+    let unpacked = environments.iter().any(|environment| environment.unpacked);
+    let how = if unpacked { "unpacked or written" } else { "written" };
+    let go = if files == 1 { "goes" } else { "go" };
+    format!("{} {how} there, {}, {go} for good; remove {what}?", counted(files, "file"), human_size(bytes))
 }
 
 fn reported(environment: &Environment) -> Reported {
