@@ -50,6 +50,14 @@ impl Store {
         Ok(Self { root, swept: AtomicBool::new(false) })
     }
 
+    /// Returns the store below `shared` as it is; `None` where there is none, or only a link to somewhere.
+    #[must_use]
+    pub fn existing(shared: &Path) -> Option<Self> {
+        let root = shared.join(layout::FOLDER);
+        let is_own = fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir());
+        is_own.then(|| Self { root, swept: AtomicBool::new(false) })
+    }
+
     /// Returns the folder of the store.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -24,7 +24,7 @@ use slotfs_fs::disk::{Context, DiskError, atomic};
 
 use super::CleanupError;
 use super::environment::name_bytes;
-use super::held::{Held, hold};
+use super::held::{Held, hold, is_full};
 use crate::extract;
 use crate::host::files;
 use crate::workenv::{Cache, Workenv, WorkenvName};
@@ -89,7 +89,11 @@ impl Aside {
         let note = Note { name, metadata: identity(&workenv.metadata())? };
         let path = folder.join("note.json");
         let text = serde_json::to_vec(&note).map_err(std::io::Error::from).context("describe", &path)?;
-        atomic::write(&path, &text)?;
+        match atomic::write(&path, &text) {
+            // It only serves whoever is killed between the next two renames.
+            Err(error) if is_full(&error) => {}
+            result => result?,
+        }
         // Killed extractions left theirs beside it.
         extract::sweep(&workenv.content());
         move_all(&self.cache, &folder, workenv)?;

@@ -92,9 +92,9 @@ fn ledger(cache: &Cache) -> Ledger {
     Ledger::new(cache.shared().join("verified-v1"))
 }
 
-/// Opens the store, which is not made for that; `None` where it is missing, or a link out of the cache.
-fn open_store(cache: &Cache) -> Result<Option<Store>, DiskError> {
-    is_inside(cache, store::FOLDER).then(|| Store::open(&cache.shared())).transpose()
+/// Returns the store, which is not made for that; `None` where it is missing, or a link out of the cache.
+fn existing_store(cache: &Cache) -> Option<Store> {
+    is_inside(cache, store::FOLDER).then(|| Store::existing(&cache.shared())).flatten()
 }
 
 /// Tells whether a folder of the shared one leads nowhere else.
@@ -106,7 +106,7 @@ fn is_inside(cache: &Cache, folder: &str) -> bool {
 /// Returns what the store takes.
 pub(super) fn size(cache: &Cache) -> Result<StoreSize, DiskError> {
     let mut size = StoreSize::default();
-    if let Some(store) = open_store(cache)? {
+    if let Some(store) = existing_store(cache) {
         store.visit(&mut |usage| {
             size.contents = size.contents.saturating_add(usage.length);
             ControlFlow::Continue(())
@@ -143,7 +143,7 @@ pub(super) fn gather(
         slots.iter().flat_map(|slot| users.get(slot)).flatten().copied().collect::<BTreeSet<usize>>()
     };
     let indexes = if is_inside(cache, index::FOLDER) { index::list(&cache.shared())? } else { Vec::new() };
-    if let Some(store) = open_store(cache)? {
+    if let Some(store) = existing_store(cache) {
         let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
         store.visit(&mut |usage| {
             objects.insert(usage.digest, (usage.length, days(usage.used), BTreeSet::new()));
@@ -206,18 +206,9 @@ pub(super) fn referred_to(cache: &Cache) -> Result<BTreeSet<Digest>, super::Clea
     Ok(cache.all()?.iter().flat_map(|listed| slots_of(&listed.workenv)).collect())
 }
 
-/// Removes what is in `group`, unless an environment refers to it that was not there when that was planned; returns how
-/// many things went and their bytes.
-pub(super) fn remove(
-    cache: &Cache,
-    group: &Group,
-    referred_to: &BTreeSet<Digest>,
-) -> Result<(u64, u64), DiskError> {
-    if group.slots.iter().any(|slot| referred_to.contains(slot)) {
-        return Ok((0, 0));
-    }
-    let store = open_store(cache)?;
-    let mut count = 0;
+/// Removes what is in `group`.
+pub(super) fn remove(cache: &Cache, group: &Group) -> Result<(), DiskError> {
+    let store = existing_store(cache);
     for item in &group.items {
         match item {
             Item::Object(digest) => {
@@ -232,14 +223,13 @@ pub(super) fn remove(
                 Ok(()) | Err(_) => {}
             },
         }
-        count += 1;
     }
-    Ok((count, group.bytes))
+    Ok(())
 }
 
 /// Removes what killed processes left half made in the store.
 pub(super) fn sweep(cache: &Cache) -> Result<(), DiskError> {
-    if let Some(store) = open_store(cache)? {
+    if let Some(store) = existing_store(cache) {
         store::sweep(&store)?;
     }
     if is_inside(cache, index::FOLDER) {

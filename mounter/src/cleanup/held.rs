@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** nothing is waited for. While this is held nobody starts, joins, serves or unpacks the environment.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use slotfs_fs::disk::lock::{FileLock, Mode};
 use slotfs_fs::disk::{Context, DiskError};
 
@@ -13,8 +16,6 @@ use crate::session::place::{Place, StartLock};
 use crate::session::recover;
 use crate::workenv::{InstanceLock, Workenv, WorkenvError};
 
-use std::time::Duration;
-
 /// All locks of one environment that nobody uses.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -22,13 +23,16 @@ pub(super) struct Held {
     pub(super) start: StartLock,
     _leases: FileLock,
     _serving: FileLock,
-    launchers: InstanceLock,
+    /// Against launchers; none on a disk that is too full for it.
+    launchers: Option<InstanceLock>,
 }
 
 impl Held {
     /// Lets go of the locks of an environment that was moved away.
     pub(super) fn moved_away(self) {
-        self.launchers.moved_away();
+        if let Some(lock) = self.launchers {
+            lock.moved_away();
+        }
     }
 }
 
@@ -53,7 +57,9 @@ pub(super) fn hold(workenv: &Workenv) -> Result<Result<Held, InUse>, CleanupErro
     let Some(leases) = exclusive(&workenv.leases_lock())? else { return Ok(Err(InUse::Leased)) };
     let Some(serving) = place.try_serving_lock()? else { return Ok(Err(InUse::Served)) };
     let launchers = match InstanceLock::acquire(workenv, Duration::ZERO) {
-        Ok(lock) => lock,
+        Ok(lock) => Some(lock),
+        // No reason not to make room: nobody unpacked a moment ago, and a launcher would find no room either.
+        Err(WorkenvError::Disk(error)) if is_full(&error) => None,
         Err(WorkenvError::Unpacking { process, .. }) => return Ok(Err(InUse::Unpacking { process })),
         Err(error) => return Err(error.into()),
     };
@@ -66,6 +72,11 @@ pub(super) fn hold(workenv: &Workenv) -> Result<Result<Held, InUse>, CleanupErro
         return Ok(Err(InUse::Programs(users)));
     }
     Ok(Ok(Held { start, _leases: leases, _serving: serving, launchers }))
+}
+
+/// Tells whether the disk, or the user's share of it, is full.
+pub(super) fn is_full(error: &DiskError) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn exclusive(path: &std::path::Path) -> Result<Option<FileLock>, DiskError> {

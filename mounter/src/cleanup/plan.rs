@@ -185,6 +185,9 @@ impl Plan {
             Ok(()) => count(&mut outcome, self.leftovers),
             Err(error) => outcome.failed.push(Failed { name: None, error }),
         }
+        // What nothing refers to even now goes first: on a full disk moving an environment may take room.
+        let groups = self.contents.groups;
+        let later = remove_contents(&self.cache, groups, &mut outcome, &mut count)?;
         if !self.removals.is_empty() {
             let mut aside = Aside::open(&self.cache)?;
             for removal in self.removals {
@@ -213,17 +216,7 @@ impl Plan {
                 }
             }
         }
-        let referred_to = contents::referred_to(&self.cache)?;
-        for group in &self.contents.groups {
-            match contents::remove(&self.cache, group, &referred_to) {
-                Ok((files, bytes)) => {
-                    outcome.contents += files;
-                    outcome.contents_bytes = outcome.contents_bytes.saturating_add(bytes);
-                    count(&mut outcome, bytes);
-                }
-                Err(error) => outcome.failed.push(Failed { name: None, error: error.into() }),
-            }
-        }
+        remove_contents(&self.cache, later, &mut outcome, &mut count)?;
         if let Err(error) = contents::sweep(&self.cache) {
             outcome.failed.push(Failed { name: None, error: error.into() });
         }
@@ -246,6 +239,32 @@ fn facts(
         unfinished: environment.unfinished,
         has_droppable_writes: environment.droppable.is_some(),
     }
+}
+
+/// Removes content, and returns what an environment refers to.
+fn remove_contents(
+    cache: &Cache,
+    groups: Vec<Group>,
+    outcome: &mut Outcome,
+    count: &mut dyn FnMut(&mut Outcome, u64),
+) -> Result<Vec<Group>, CleanupError> {
+    let referred_to = contents::referred_to(cache)?;
+    let mut needed = Vec::new();
+    for group in groups {
+        if group.slots.iter().any(|slot| referred_to.contains(slot)) {
+            needed.push(group);
+            continue;
+        }
+        match contents::remove(cache, &group) {
+            Ok(()) => {
+                outcome.contents += group.items.len() as u64;
+                outcome.contents_bytes = outcome.contents_bytes.saturating_add(group.bytes);
+                count(outcome, group.bytes);
+            }
+            Err(error) => outcome.failed.push(Failed { name: None, error: error.into() }),
+        }
+    }
+    Ok(needed)
 }
 
 /// Returns the groups that were chosen, objects first.
