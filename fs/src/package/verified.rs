@@ -7,7 +7,7 @@
 //! **Invariant:** only a verification without failures is ever recorded.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use super::verify::{Outcome, Verification, VerifiedSlot};
 use super::{Package, PackageKind};
 use crate::disk::digest::Digest;
 use crate::disk::identity::FileIdentity;
-use crate::disk::{Context as _, DiskError, atomic};
+use crate::disk::{Context as _, DiskError, atomic, unnoticed};
 
 /// The largest record that is looked at: 65,536 slots take about 7 MB.
 const LARGEST_RECORD: u64 = 16 << 20;
@@ -138,7 +138,7 @@ impl Ledger {
             let named = path.extension().is_some_and(|ending| ending == "json");
             let metadata = entry.metadata().ok().filter(|metadata| named && metadata.is_file())?;
             let used = metadata.accessed().ok().max(metadata.modified().ok());
-            let record = read_small(&path).and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            let record = read_unnoticed(&path).and_then(|text| serde_json::from_slice::<Record>(&text).ok());
             Some(Remembered { path, id: record.map(|record| record.id), length: metadata.len(), used })
         });
         Ok(records.collect())
@@ -164,6 +164,13 @@ fn read_small(path: &Path) -> Option<Vec<u8>> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let small = metadata.is_file() && metadata.len() <= LARGEST_RECORD;
     small.then(|| fs::read(path).ok()).flatten()
+}
+
+/// As [`read_small`], without making it look used.
+fn read_unnoticed(path: &Path) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    unnoticed::open(path).ok()?.take(LARGEST_RECORD + 1).read_to_end(&mut text).ok()?;
+    (text.len() as u64 <= LARGEST_RECORD).then_some(text)
 }
 
 /// Tells whether the file's last change lies so far before the verification that a further write would have

@@ -60,10 +60,10 @@ impl CleanupError {
     #[must_use]
     pub fn kept(workenv: &Workenv, reason: InUse) -> Self {
         let name = workenv.name().to_string();
-        match reason {
-            InUse::Foreign { path } => Self::Foreign { name, path },
-            reason => Self::InUse { name, reason, content: workenv.content() },
+        if let InUse::Foreign { path } = reason {
+            return Self::Foreign { name, path };
         }
+        Self::InUse { name, reason, content: workenv.content() }
     }
 }
 

@@ -104,7 +104,8 @@ impl Halfway {
 }
 
 /// Tells whether everything in `workenv` is half done: nothing was there before setup or unpacking began, which never
-/// ended. Where a launcher unpacked, the `content` is its own affair.
+/// ended. The files in its place are looked at only with `content`: slotfs's own are noted before they are unpacked,
+/// those of a launcher are not.
 #[must_use]
 pub fn is_only_begun(workenv: &Workenv, content: bool) -> bool {
     let is_new = |halfway: &Halfway| match std::fs::read(&halfway.note) {

@@ -117,6 +117,8 @@ fn what_nothing_tells_about_goes_when_it_is_old() {
     assert_eq!(clean(&home, &[])["contents"]["files"], 0);
     assert_eq!(clean(&home, &["--older-than", "1"])["contents"]["files"], 0);
     age_tree(&home.cache().join(".slotfs"), 31);
+    // Looking is no use.
+    home.run(["clean", "--dry-run"]).success();
     assert_eq!(clean(&home, &[])["contents"]["files"], 1);
     assert_eq!(files(&home, "verified-v1").len(), 0);
 }

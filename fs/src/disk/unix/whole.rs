@@ -15,6 +15,9 @@ use crate::node::{Kind, Timestamp};
 /// open files than this.
 const DEEPEST: usize = 64;
 
+/// How often a directory is listed again in which somebody else keeps making something.
+const AGAIN: u32 = 100;
+
 /// What a tree holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TreeSize {
@@ -40,6 +43,8 @@ struct Level {
     directory: Arc<Directory>,
     name: Vec<u8>,
     left: Vec<Vec<u8>>,
+    /// How often it was found not empty after all.
+    again: u32,
 }
 
 impl Directory {
@@ -93,21 +98,21 @@ impl Directory {
     pub fn remove_whole(self: &Arc<Self>, name: &[u8]) -> Result<(), DiskError> {
         let Some(root) = self.stat(name)? else { return Ok(()) };
         if root.attributes.kind != Kind::Directory {
-            return unless_gone(self.unlink(name));
+            return unless_gone(self.unlink(name)).map(drop);
         }
         let mut moved_up = 0_u64;
-        let mut open = vec![Level::open_up(self, name, &root)?];
+        let mut open: Vec<Level> = Level::open_up(self, name, &root)?.into_iter().collect();
         while let Some(at) = open.last_mut() {
             let Some(below) = at.left.pop() else {
                 let Some(done) = open.pop() else { break };
                 let above = open.last().map_or(self, |level| &level.directory);
                 match above.remove_directory(&done.name) {
                     // Something was put in there since it was listed.
-                    Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-                        let left = names(&done.directory)?;
-                        open.push(Level { left, ..done });
+                    Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && done.again < AGAIN => {
+                        let left = unless_gone(names(&done.directory))?;
+                        open.extend(left.map(|left| Level { left, again: done.again + 1, ..done }));
                     }
-                    result => unless_gone(result)?,
+                    result => drop(unless_gone(result)?),
                 }
                 continue;
             };
@@ -119,12 +124,13 @@ impl Directory {
                 let reason = std::io::Error::new(ErrorKind::CrossesDevices, "something is mounted there");
                 return Err(DiskError::new("remove", directory.shown(&below), reason));
             } else if open.len() < DEEPEST {
-                open.push(Level::open_up(&directory, &below, &stat)?);
+                open.extend(Level::open_up(&directory, &below, &stat)?);
             } else {
                 let aside = format!(".slotfs-{}-{moved_up}", std::process::id()).into_bytes();
                 moved_up += 1;
-                directory.rename(&below, &open[0].directory, &aside)?;
-                open[0].left.push(aside);
+                if unless_gone(directory.rename(&below, &open[0].directory, &aside))?.is_some() {
+                    open[0].left.push(aside);
+                }
             }
         }
         Ok(())
@@ -134,15 +140,15 @@ impl Directory {
 impl Level {
     fn list(above: &Directory, name: &[u8]) -> Result<Self, DiskError> {
         let directory = Arc::new(above.child(name)?);
-        Ok(Self { left: names(&directory)?, directory, name: name.to_vec() })
+        Ok(Self { left: names(&directory)?, directory, name: name.to_vec(), again: 0 })
     }
 
-    /// Opens the directory `name` for being emptied. Its owner may do that whatever its mode is.
-    fn open_up(above: &Arc<Directory>, name: &[u8], stat: &Stat) -> Result<Self, DiskError> {
+    /// Opens the directory `name` for being emptied, if it is still there. Its owner may do that whatever its mode is.
+    fn open_up(above: &Arc<Directory>, name: &[u8], stat: &Stat) -> Result<Option<Self>, DiskError> {
         if stat.attributes.mode & 0o700 != 0o700 {
-            Spot::named(above, name).set_mode(0o700)?;
+            unless_gone(Spot::named(above, name).set_mode(0o700))?;
         }
-        Self::list(above, name)
+        unless_gone(Self::list(above, name))
     }
 }
 
@@ -150,10 +156,11 @@ fn names(directory: &Directory) -> Result<Vec<Vec<u8>>, DiskError> {
     Ok(directory.list()?.into_iter().map(|listed| listed.name).collect())
 }
 
-fn unless_gone(result: Result<(), DiskError>) -> Result<(), DiskError> {
+/// Returns `None` where somebody else was quicker.
+fn unless_gone<T>(result: Result<T, DiskError>) -> Result<Option<T>, DiskError> {
     match result {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
 
@@ -193,13 +200,30 @@ mod tests {
         let root = Arc::new(Directory::open(folder.path()).unwrap());
         root.make_directory(b"tree", 0o700).unwrap();
         let mut at = root.child(b"tree").unwrap();
-        for _ in 0..3 * DEEPEST {
+        for _ in 0..DEEPEST + 20 {
             at.make_directory(b"directory-with-a-long-name", 0o700).unwrap();
             at.create_file(b"file", 0o600).unwrap();
             at = at.child(b"directory-with-a-long-name").unwrap();
         }
-        assert_eq!(root.measure(b"tree").files, 3 * DEEPEST as u64);
+        assert_eq!(root.measure(b"tree").files, DEEPEST as u64 + 20);
         root.remove_whole(b"tree").unwrap();
+        assert_eq!(root.list().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn two_who_remove_one_tree_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            let deep = folder.path().join(format!("tree/{}/{number}", number % 7));
+            std::fs::create_dir_all(&deep).unwrap();
+            std::fs::write(deep.join("file"), b"").unwrap();
+        }
+        let root = Arc::new(Directory::open(folder.path()).unwrap());
+        let removed = std::thread::scope(|scope| {
+            let other = scope.spawn(|| root.remove_whole(b"tree"));
+            (root.remove_whole(b"tree"), other.join().unwrap())
+        });
+        assert!(removed.0.is_ok() && removed.1.is_ok(), "{removed:?}");
         assert_eq!(root.list().unwrap().len(), 0);
     }
 

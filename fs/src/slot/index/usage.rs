@@ -12,7 +12,7 @@ use super::format::{Header, Section};
 use super::{FOLDER, Identity, Index, IndexError};
 use crate::disk::digest::Digest;
 use crate::disk::mapped::Mapping;
-use crate::disk::{Context, DiskError};
+use crate::disk::{Context, DiskError, unnoticed};
 use crate::slot::tree::tables::Table;
 
 /// A published index as found on disk.
@@ -55,7 +55,7 @@ pub fn list(shared: &Path) -> Result<Vec<Stored>, DiskError> {
 /// # Errors
 /// It cannot be read, or is damaged.
 pub fn contents(path: &Path) -> Result<Option<Vec<Digest>>, IndexError> {
-    let file = match fs::File::open(path) {
+    let file = match unnoticed::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(DiskError::new("open", path, error).into()),
