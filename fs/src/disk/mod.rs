@@ -14,5 +14,6 @@ pub mod range;
 pub mod tree;
 #[cfg(unix)]
 pub mod unix;
+pub mod unnoticed;
 
 pub use error::{Context, DiskError};

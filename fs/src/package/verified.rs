@@ -7,8 +7,9 @@
 //! **Invariant:** only a verification without failures is ever recorded.
 
 use std::fs;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use super::verify::{Outcome, Verification, VerifiedSlot};
 use super::{Package, PackageKind};
 use crate::disk::digest::Digest;
 use crate::disk::identity::FileIdentity;
-use crate::disk::{Context as _, DiskError, atomic};
+use crate::disk::{Context as _, DiskError, atomic, unnoticed};
 
 /// The largest record that is looked at: 65,536 slots take about 7 MB.
 const LARGEST_RECORD: u64 = 16 << 20;
@@ -33,6 +34,19 @@ struct Record {
 struct RecordedSlot {
     digest: Option<String>,
     outcome: Outcome,
+}
+
+/// A record as found on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its file.
+    pub path: PathBuf,
+    /// The identity of the package that it is about; `None` when it is damaged.
+    pub id: Option<String>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last read, as far as the disk keeps track of that, or written.
+    pub used: Option<SystemTime>,
 }
 
 /// The folder of records.
@@ -109,6 +123,27 @@ impl Ledger {
         Ok(true)
     }
 
+    /// Lists all records, in no particular order. What is no file with the name of one is left out.
+    ///
+    /// # Errors
+    /// The folder is there and cannot be listed.
+    pub fn list(&self) -> Result<Vec<Remembered>, DiskError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(DiskError::new("list the directory", &self.folder, error)),
+        };
+        let records = entries.flatten().filter_map(|entry| {
+            let path = entry.path();
+            let named = path.extension().is_some_and(|ending| ending == "json");
+            let metadata = entry.metadata().ok().filter(|metadata| named && metadata.is_file())?;
+            let used = metadata.accessed().ok().max(metadata.modified().ok());
+            let record = read_unnoticed(&path).and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            Some(Remembered { path, id: record.map(|record| record.id), length: metadata.len(), used })
+        });
+        Ok(records.collect())
+    }
+
     fn path_of(&self, package: &Package) -> Option<PathBuf> {
         if package.kind() == PackageKind::Directory {
             return None;
@@ -129,6 +164,13 @@ fn read_small(path: &Path) -> Option<Vec<u8>> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let small = metadata.is_file() && metadata.len() <= LARGEST_RECORD;
     small.then(|| fs::read(path).ok()).flatten()
+}
+
+/// As [`read_small`], without making it look used.
+fn read_unnoticed(path: &Path) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    unnoticed::open(path).ok()?.take(LARGEST_RECORD + 1).read_to_end(&mut text).ok()?;
+    (text.len() as u64 <= LARGEST_RECORD).then_some(text)
 }
 
 /// Tells whether the file's last change lies so far before the verification that a further write would have

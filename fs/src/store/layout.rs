@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::disk::digest::Digest;
 
-/// The store below the shared folder.
-pub(super) const FOLDER: &str = "objects-v1";
+/// The folder of the store below the shared one.
+pub const FOLDER: &str = "objects-v1";
 /// Objects that are being written, a folder for each batch.
 pub(super) const STAGING: &str = "staging";
 /// Tells backup programs to leave the folder out (<https://bford.info/cachedir/>).

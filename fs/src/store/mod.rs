@@ -23,6 +23,7 @@ use crate::disk::digest::Digest;
 use crate::disk::{Context, DiskError, atomic};
 
 pub use self::batch::Batch;
+pub use self::layout::FOLDER;
 pub use self::usage::{Usage, sweep};
 pub use self::writer::{ObjectWriter, Staged};
 
@@ -47,6 +48,14 @@ impl Store {
             atomic::write(&tag, layout::TAG_TEXT)?;
         }
         Ok(Self { root, swept: AtomicBool::new(false) })
+    }
+
+    /// Returns the store below `shared` as it is; `None` where there is none, or only a link to somewhere.
+    #[must_use]
+    pub fn existing(shared: &Path) -> Option<Self> {
+        let root = shared.join(layout::FOLDER);
+        let is_own = fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir());
+        is_own.then(|| Self { root, swept: AtomicBool::new(false) })
     }
 
     /// Returns the folder of the store.

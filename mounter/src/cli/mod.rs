@@ -4,6 +4,7 @@
 
 pub mod arguments;
 pub mod complete;
+pub mod confirm;
 pub mod context;
 pub mod doctor;
 pub mod extract;

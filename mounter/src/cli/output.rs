@@ -147,6 +147,13 @@ impl Output {
         self.say(&text);
     }
 
+    /// Asks something on standard error; the answer goes on the same line.
+    pub fn ask(&self, question: &str) {
+        let mut stream = io::stderr().lock();
+        // Without an answer nothing is done.
+        let _ = write!(stream, "slotfs: {question}").and_then(|()| stream.flush());
+    }
+
     /// Writes text that is ready for standard error as it is.
     pub fn rendered(&self, text: &str) {
         self.say(text.trim_end());

@@ -129,7 +129,7 @@ pub fn of(listed: &Listed, table: &[Mount]) -> Status {
         }),
         written_bytes: own.then(|| size_of(&upper)),
         upper: upper.is_dir().then(|| text(&upper)),
-        last_used: last_used(listed).and_then(|time| Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())),
+        last_used: listed.last_used().and_then(|time| Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())),
     }
 }
 
@@ -180,16 +180,6 @@ fn resting(listed: &Listed) -> State {
         (true, false) if listed.made_by == MadeBy::Slotfs => State::Ready,
         (true | false, _) => State::Unfinished,
     }
-}
-
-/// Every start takes the start lock and writes its number there.
-fn last_used(listed: &Listed) -> Option<SystemTime> {
-    let time = |path: &Path| std::fs::symlink_metadata(path).and_then(|known| known.modified()).ok();
-    let workenv = &listed.workenv;
-    [time(&workenv.start_lock()), time(&workenv.session_record()), listed.modified]
-        .into_iter()
-        .flatten()
-        .max()
 }
 
 /// Returns the bytes of all files below `directory`; what cannot be looked at counts nothing.

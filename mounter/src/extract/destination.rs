@@ -155,7 +155,7 @@ fn check(destination: &Path, current: &Path, force: bool) -> Result<bool, Extrac
 }
 
 /// Removes what killed extractions to the same place left behind: temporaries that nobody holds.
-fn sweep(destination: &Path) {
+pub fn sweep(destination: &Path) {
     let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else { return };
     let prefix = format!(".{}.", name.to_string_lossy());
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {

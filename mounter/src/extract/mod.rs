@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use slotfs_fs::disk::{Context, atomic};
 use slotfs_fs::layer::stack::Stack;
 
+pub use destination::sweep;
 pub use error::ExtractError;
 pub use report::{Report, Skipped};
 

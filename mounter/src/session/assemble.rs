@@ -11,7 +11,7 @@ use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::layer::stack::{PlacedLayer, Stack};
-use slotfs_fs::overlay::{Upper, drop_owned};
+use slotfs_fs::overlay::{Dropped, Upper, drop_owned};
 use slotfs_fs::package::{Container, Limits, Package, PackageError, PackageKind, Slot};
 use slotfs_fs::slot::{self, SlotError};
 use slotfs_fs::store::Store;
@@ -184,7 +184,7 @@ impl Layers {
         if !request.slots.iter().any(|slot| slot.drop_at_end) {
             return Ok(());
         }
-        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_end)
+        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_end).map(drop)
     }
 
     fn drop_writes(
@@ -192,15 +192,21 @@ impl Layers {
         request: &ServeRequest,
         upper: &Upper,
         goes: impl Fn(&ServedSlot) -> bool,
-    ) -> Result<(), AssembleError> {
+    ) -> Result<Dropped, AssembleError> {
         if !request.slots.iter().any(&goes) {
-            return Ok(());
+            return Ok(Dropped::default());
         }
         let dropped =
             |layer: Option<u32>| layer.and_then(|layer| request.slots.get(layer as usize)).is_some_and(&goes);
         let dropped = drop_owned(upper, &Stack::new(self.placed.clone()), &dropped)?;
         tracing::debug!("{} written names went with their slots", dropped.names);
-        Ok(())
+        Ok(dropped)
+    }
+
+    /// Takes back what goes when the user cleans up. Nothing is mounted.
+    pub(super) fn drop_writes_at_clean(&self, request: &ServeRequest) -> Result<Dropped, AssembleError> {
+        let Some(spill) = &request.spill else { return Ok(Dropped::default()) };
+        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_clean)
     }
 
     /// Waits until every slot is indexed.

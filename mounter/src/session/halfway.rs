@@ -103,6 +103,20 @@ impl Halfway {
     }
 }
 
+/// Tells whether everything in `workenv` is half done: nothing was there before setup or unpacking began, which never
+/// ended. The files in its place are looked at only with `content`: slotfs's own are noted before they are unpacked,
+/// those of a launcher are not.
+#[must_use]
+pub fn is_only_begun(workenv: &Workenv, content: bool) -> bool {
+    let is_new = |halfway: &Halfway| match std::fs::read(&halfway.note) {
+        Ok(text) => serde_json::from_slice::<Note>(&text).is_ok_and(|note| note.before.is_empty()),
+        Err(_) => entries(&halfway.upper).is_ok_and(|entries| entries.is_empty()),
+    };
+    entries(&workenv.earlier()).is_ok_and(|entries| entries.is_empty())
+        && is_new(&Halfway::of(workenv))
+        && (!content || is_new(&Halfway::unpacking(workenv)))
+}
+
 fn entries(folder: &Path) -> Result<BTreeSet<OsString>, DiskError> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,

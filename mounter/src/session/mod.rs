@@ -23,11 +23,13 @@ pub mod recover;
 pub mod request;
 pub mod run;
 pub mod serve;
+pub mod served;
 pub mod start;
 pub mod unpacked;
 pub mod wire;
 
 pub use error::SessionError;
+pub use halfway::is_only_begun;
 
 use std::io;
 use std::thread::JoinHandle;

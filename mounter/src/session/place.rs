@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `start.lock` | exclusive while somebody starts, joins, sets up or clears the session; holds that process's number |
 //! | `serving.lock` | exclusive while a process serves, until it has tidied up: whoever gets it knows that there is none |
-//! | `leases.lock` | shared by every user of the mount; exclusive for the server that takes the mount away |
+//! | `leases.lock` | shared by every user of the mount; exclusive for the server that takes the mount away; its time is the end of the last use |
 //! | `session.json` | what is being served; there while it is, and after a crash |
 //! | `keep` | there when the mount is to stay although nobody holds a lease |
 //! | `server.log` | what the serving process has to say |
@@ -14,7 +14,7 @@
 //! **Invariant:** all three locks are the kernel's, so whoever is killed lets go of them.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use slotfs_fs::disk::lock::{FileLock, Mode};
 use slotfs_fs::disk::{Context, DiskError};
@@ -87,6 +87,31 @@ impl Place {
     /// The lock file cannot be opened or locked.
     pub fn try_start_lock(&self) -> Result<Option<StartLock>, DiskError> {
         Ok(FileLock::try_acquire(&self.workenv.start_lock(), Mode::Exclusive)?.map(StartLock::announce))
+    }
+
+    /// As [`Self::try_start_lock`], for somebody who looks after the environment without using it: the time of its last
+    /// use stays.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened or locked.
+    pub fn try_start_lock_unused(&self) -> Result<Option<StartLock>, DiskError> {
+        let path = self.workenv.start_lock();
+        let used = std::fs::symlink_metadata(&path).and_then(|known| known.modified()).ok();
+        let Some(lock) = FileLock::try_acquire(&path, Mode::Exclusive)? else { return Ok(None) };
+        let lock = StartLock::announce(lock);
+        if let Some(used) = used {
+            lock.lock.file().set_modified(used).context("set the times of", &path)?;
+        }
+        Ok(Some(lock))
+    }
+
+    /// Notes that the environment was in use until now.
+    pub fn note_use(&self) {
+        let path = self.workenv.leases_lock();
+        let file = std::fs::File::options().write(true).open(&path);
+        if let Err(error) = file.and_then(|file| file.set_modified(SystemTime::now())) {
+            tracing::debug!("cannot note the use in `{}`: {error}", path.display());
+        }
     }
 
     /// Takes the right to start, join, set up or clear, waiting for at most `limit`; `on_wait` hears once who has
@@ -207,7 +232,7 @@ impl Place {
 /// The right to start, join, set up or clear a session.
 #[derive(Debug)]
 pub struct StartLock {
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl StartLock {
@@ -219,7 +244,7 @@ impl StartLock {
         if let Err(error) = lock.file().write_all_at(note.as_bytes(), 0) {
             tracing::debug!("cannot note the holder in `{}`: {error}", lock.path().display());
         }
-        Self { _lock: lock }
+        Self { lock }
     }
 }
 

@@ -25,6 +25,7 @@ use super::live::{Ended, Session};
 use super::place::{Lease, Place, StartLock};
 use super::recover;
 use super::request::{DecodeLimits, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION};
+use super::served::Served;
 use super::start::{self, Found, Patience};
 
 /// What is wanted of a session.
@@ -145,12 +146,18 @@ pub(super) fn claim(
 ) -> Result<(Claimed, Place, StartLock), PrepareError> {
     let cache = crate::workenv::Cache::new(&wanted.settings.cache_directory.value);
     let facts = &examined.facts;
+    let mut attempts = 100;
     loop {
         let claimed = cache.claim(facts, wanted.rule, SystemTime::now())?;
         claimed.workenv.create()?;
         let place = Place::of(claimed.workenv.clone());
         let limit = wanted.patience.preparing;
         let start = match place.start_lock(limit, &mut |holder| told(Step::Waiting { holder })) {
+            // Somebody removed the environment meanwhile: it is made again.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && attempts > 0 => {
+                attempts -= 1;
+                continue;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 return Err(SessionError::Preparing {
                     workenv: claimed.workenv.name().to_string(),
@@ -170,6 +177,12 @@ pub(super) fn claim(
             return Ok((claimed, place, start));
         }
     }
+}
+
+/// Returns SHA-256 of the stored bytes of every slot that setup or the program sees, in hexadecimal digits.
+pub(super) fn digests(examined: &Examined, slots: &[SlotPlan]) -> Vec<String> {
+    let seen = slots.iter().filter(|slot| slot.in_setup || slot.in_run);
+    seen.filter_map(|slot| Some(examined.digest(slot.position)?.to_string())).collect()
 }
 
 /// Where a mount goes.
@@ -372,6 +385,8 @@ impl Preparation<'_> {
     }
 
     fn start(&self, lease: Lease, purpose: Purpose) -> Result<Session, PrepareError> {
+        // Before the server makes anything in the store: what nothing refers to is anybody's to remove.
+        Served::note(&self.workenv, digests(self.examined, &self.slots), self.request(Purpose::Run))?;
         let request = self.request(purpose);
         if request.mountpoint_made {
             std::fs::create_dir(&request.mountpoint).context("create the directory", &request.mountpoint)?;
@@ -420,6 +435,7 @@ impl Preparation<'_> {
             writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
             drop_at_start: slot.drops_writes_at(Moment::Start),
             drop_at_end: slot.drops_writes_at(moment),
+            drop_at_clean: slot.drops_writes_at(Moment::Clean),
             keep_in_store: slot.rules.keep_in_store,
             prefetch: slot.prefetch,
         });

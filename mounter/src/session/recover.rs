@@ -150,7 +150,7 @@ fn detach(mountpoint: &Path) -> Result<bool, SessionError> {
 }
 
 /// Resolves links in everything but the last component, which is not asked: it may be a dead mount.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
     parent.canonicalize().map_or_else(|_| path.to_owned(), |parent| parent.join(name))
 }

@@ -43,6 +43,9 @@ pub struct ServedSlot {
     pub drop_at_start: bool,
     /// Whether what is written over it goes when the mount is gone.
     pub drop_at_end: bool,
+    /// Whether what is written over it goes when the user cleans up.
+    #[serde(default)]
+    pub drop_at_clean: bool,
     /// Whether its decoded content may stay in the shared store.
     pub keep_in_store: bool,
     /// Whether its content is fetched before anything asks for it.
@@ -242,6 +245,7 @@ pub(crate) mod tests {
                 writable: true,
                 drop_at_start: false,
                 drop_at_end: true,
+                drop_at_clean: true,
                 keep_in_store: true,
                 prefetch: true,
             }],

@@ -14,7 +14,7 @@ use crate::settings::Mode;
 
 use super::error::SessionError;
 use super::live::{Ended, Session};
-use super::place::Lease;
+use super::place::{Lease, Place};
 use super::prepare::{PrepareError, Prepared, Step, Wanted, prepare};
 use super::program::{self, Ending};
 use super::request::FailureCause;
@@ -59,7 +59,7 @@ enum Held {
     /// A mount.
     Session(Box<Session>),
     /// Plain files.
-    Files(Lease),
+    Files(Lease, Place),
 }
 
 /// Runs the program of `examined` with the user's `arguments` added, and returns when it and, unless others use it or
@@ -89,7 +89,8 @@ pub fn run(
         });
     let (mountpoint, ended) = match held {
         Held::Session(session) => (session.record().request.mountpoint.clone(), session.end(limit)),
-        Held::Files(lease) => {
+        Held::Files(lease, place) => {
+            place.note_use();
             drop(lease);
             (content, Ok(Ended::Stays))
         }
@@ -121,6 +122,6 @@ fn hold(
             Err(error) => return Err(error.into()),
         }
     }
-    let Unpacked { lease, content } = unpack(examined, wanted, told, progress)?;
-    Ok((Held::Files(lease), content))
+    let Unpacked { lease, place, content } = unpack(examined, wanted, told, progress)?;
+    Ok((Held::Files(lease, place), content))
 }

@@ -204,6 +204,7 @@ impl Serving {
         if let Err(error) = self.layers.drop_writes_at_end(request) {
             tracing::error!("{error}");
         }
+        self.place.note_use();
         if let Err(error) = finish::finish(request, &self.place) {
             tracing::error!("{error}");
         }

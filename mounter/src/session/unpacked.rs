@@ -30,8 +30,9 @@ use crate::workenv::{Claim, InstanceLock, Workenv};
 use super::error::SessionError;
 use super::halfway::Halfway;
 use super::place::{Lease, Place, StartLock};
-use super::prepare::{PrepareError, Step, Wanted, claim};
+use super::prepare::{PrepareError, Step, Wanted, claim, digests};
 use super::recover;
+use super::served::Served;
 
 /// Why a work environment could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,8 @@ impl From<DiskError> for UnpackError {
 pub struct Unpacked {
     /// Tells others that it is in use.
     pub lease: Lease,
+    /// The locks and files of the environment.
+    pub place: Place,
     /// Where the files are.
     pub content: PathBuf,
 }
@@ -101,7 +104,7 @@ pub fn unpack(
     if !ready || !launch::passes_check(&program) {
         unpacking.unpack(&claimed.claim, &program, told, progress)?;
     }
-    Ok(Unpacked { lease, content })
+    Ok(Unpacked { lease, place: unpacking.place, content })
 }
 
 struct Unpacking<'a> {
@@ -148,6 +151,8 @@ impl Unpacking<'_> {
         }
         workenv.forget_preparation().map_err(PrepareError::from)?;
         workenv.describe(&self.examined.facts).map_err(PrepareError::from)?;
+        // Before anything is made in the store: what nothing refers to is anybody's to remove.
+        Served::note_unpacked(workenv, digests(self.examined, &self.slots), &self.examined.facts.id)?;
         let halfway = Halfway::unpacking(workenv);
         halfway.resume()?;
         let earlier = self.set_aside(program.workenv, told)?;

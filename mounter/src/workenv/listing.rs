@@ -41,6 +41,22 @@ pub struct Listed {
     pub modified: Option<SystemTime>,
 }
 
+impl Listed {
+    /// Returns when it was last used, as far as slotfs knows: every start takes the start lock and writes its number
+    /// there, and the end of a use sets the time of the lock that users share.
+    #[must_use]
+    pub fn last_used(&self) -> Option<SystemTime> {
+        let time = |path: &Path| std::fs::symlink_metadata(path).and_then(|known| known.modified()).ok();
+        let workenv = &self.workenv;
+        [workenv.start_lock(), workenv.leases_lock(), workenv.session_record()]
+            .iter()
+            .map(|path| time(path))
+            .chain([self.modified])
+            .max()
+            .flatten()
+    }
+}
+
 impl Cache {
     /// Lists every environment, sorted by name. Damaged ones are listed with what can be read of them.
     ///

@@ -53,8 +53,26 @@ impl InstanceLock {
     }
 }
 
+impl InstanceLock {
+    /// Lets go of a lock whose environment was moved away: what has its name now is somebody else's.
+    pub fn moved_away(mut self) {
+        self.path = PathBuf::new();
+    }
+}
+
+impl Workenv {
+    /// Returns the living process that unpacks or prepares the environment, as the launchers' lock names it.
+    #[must_use]
+    pub fn unpacking_process(&self) -> Option<u32> {
+        holder(&self.extract_lock()).ok().flatten()
+    }
+}
+
 impl Drop for InstanceLock {
     fn drop(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         if let Err(error) = super::error::remove_if_there(&self.path) {
             tracing::warn!(%error, "a launcher will wait until this process has ended");
         }

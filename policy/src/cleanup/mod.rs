@@ -36,8 +36,17 @@ pub struct ContentFacts {
     pub idle: Duration,
     /// Whether a session reads it.
     pub in_use: bool,
-    /// Names of the environments that were made from it.
-    pub environments: Vec<String>,
+    /// Which environments were made from it.
+    pub referrers: Referrers,
+}
+
+/// Which environments were made from something in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// These, by name, and no others; none when the last one is gone.
+    Known(Vec<String>),
+    /// Nothing on disk tells.
+    Unknown,
 }
 
 /// What the user asked for.
@@ -205,23 +214,29 @@ fn remove_unreferenced(
     }
 }
 
-/// Decides whether content stays: an environment made from it stays, or there never was one (it was warmed for a
-/// start to come) and it is not old.
+/// Decides whether content stays: an environment made from it stays, or, where that cannot be told, it is not old.
+/// What nothing refers to any more goes with every clean, unless the user asked for old things only.
 fn is_wanted(
     plan: &CleanupPlan,
     environments: &[EnvironmentFacts],
     content: &ContentFacts,
     wish: Wish,
 ) -> bool {
-    let made_from_it = |environment: &&EnvironmentFacts| content.environments.contains(&environment.name);
-    let mut made_from_it = environments.iter().filter(made_from_it).peekable();
-    if made_from_it.peek().is_some() {
-        return made_from_it.any(|environment| !is_removed(plan, &environment.name));
-    }
-    match wish {
+    let by_age = || match wish {
         Wish::Everything => false,
         Wish::OlderThan(limit) => content.idle < limit,
         Wish::ByStrategy | Wish::Budget(_) => !Strategy::Balanced.is_expired(content.idle),
+    };
+    match &content.referrers {
+        Referrers::Unknown => by_age(),
+        Referrers::Known(names) => {
+            let found = environments.iter().filter(|environment| names.contains(&environment.name));
+            let mut found = found.peekable();
+            if found.peek().is_none() {
+                return matches!(wish, Wish::OlderThan(limit) if content.idle < limit);
+            }
+            found.any(|environment| !is_removed(plan, &environment.name))
+        }
     }
 }
 

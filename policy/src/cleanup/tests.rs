@@ -24,7 +24,7 @@ fn content(name: &str, bytes: u64, idle: u64, environments: &[&str]) -> ContentF
         bytes,
         idle: days(idle),
         in_use: false,
-        environments: environments.iter().map(|&name| name.into()).collect(),
+        referrers: Referrers::Known(environments.iter().map(|&name| name.into()).collect()),
     }
 }
 
@@ -100,19 +100,26 @@ fn content_goes_with_the_last_environment_made_from_it() {
     let contents = [
         content("shared", 10, 1, &["old", "young"]),
         content("lonely", 20, 1, &["old"]),
-        content("warmed", 40, 1, &[]),
-        content("forgotten", 80, 30, &["gone"]),
+        ContentFacts { referrers: Referrers::Unknown, ..content("warmed", 40, 1, &[]) },
+        ContentFacts { referrers: Referrers::Unknown, ..content("forgotten", 80, 30, &[]) },
+        content("orphaned", 320, 1, &["gone"]),
         ContentFacts { in_use: true, ..content("read", 160, 1, &["old"]) },
     ];
     let by_strategy = plan(&environments, &contents, Wish::ByStrategy);
     assert_eq!(
         names(&by_strategy.contents),
-        [("lonely", Reason::Unreferenced), ("forgotten", Reason::Unreferenced)]
+        [
+            ("lonely", Reason::Unreferenced),
+            ("forgotten", Reason::Unreferenced),
+            ("orphaned", Reason::Unreferenced)
+        ]
     );
     assert_eq!(by_strategy.skipped, ["read"]);
-    assert_eq!(by_strategy.bytes(), 101);
+    assert_eq!(by_strategy.bytes(), 421);
+    let old = plan(&environments, &contents, Wish::OlderThan(days(30)));
+    assert_eq!(names(&old.contents), [("lonely", Reason::Unreferenced), ("forgotten", Reason::Unreferenced)]);
     let everything = plan(&environments, &contents, Wish::Everything);
-    assert_eq!(everything.contents.len(), 4, "{everything:?}");
+    assert_eq!(everything.contents.len(), 5, "{everything:?}");
     assert!(plan(&[], &[], Wish::Everything).is_empty());
 }
 
@@ -145,10 +152,17 @@ fn any_environment() -> impl Generator<Value = EnvironmentFacts> {
 }
 
 fn any_content() -> impl Generator<Value = ContentFacts> {
-    let names = prop::collection::vec("[a-h]", 0..4);
-    ("[s-z]", 0..500_u64, 0..60_u64, any::<bool>(), names).prop_map(|(name, bytes, idle, in_use, names)| {
-        ContentFacts { name, bytes, idle: days(idle), in_use, environments: names }
-    })
+    let known = prop::collection::vec("[a-h]", 0..4).prop_map(Referrers::Known);
+    let referrers = prop_oneof![4 => known, 1 => Just(Referrers::Unknown)];
+    ("[s-z]", 0..500_u64, 0..60_u64, any::<bool>(), referrers).prop_map(
+        |(name, bytes, idle, in_use, referrers)| ContentFacts {
+            name,
+            bytes,
+            idle: days(idle),
+            in_use,
+            referrers,
+        },
+    )
 }
 
 fn any_wish() -> impl Generator<Value = Wish> {
@@ -180,10 +194,11 @@ proptest! {
         }
         for content in &contents {
             let gone = plan.contents.iter().any(|removal| removal.name == content.name);
-            let needed = content.environments.iter().any(|name| {
+            let needed = |name: &String| {
                 environments.iter().any(|environment| environment.name == *name)
                     && !removed.contains(&name.as_str())
-            });
+            };
+            let needed = matches!(&content.referrers, Referrers::Known(names) if names.iter().any(needed));
             prop_assert!(!(gone && (content.in_use || needed)));
         }
         for name in &plan.drop_writes {

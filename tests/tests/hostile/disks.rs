@@ -59,6 +59,28 @@ fn cached<'a>(disk: &'a Disk, words: &[&'a str]) -> Vec<&'a str> {
     [&["--cache-dir", cache], words].concat()
 }
 
+#[test]
+fn a_full_disk_can_be_cleaned() {
+    let home = Home::new();
+    let Some(disk) = Disk::new(&home, "4m") else { return };
+    for name in ["removed", "cleaned"] {
+        let package = home.package(&format!("{name}.psp"), application());
+        let words = ["run", "--mode", "extract", package.to_str().unwrap()];
+        assert_eq!(slotfs(&home, cached(&disk, &words)).success().stdout, TEXT);
+    }
+    let filler = disk.0.join("removed/filler");
+    disk.fill(0);
+    std::fs::rename(disk.0.join("filler"), &filler).unwrap();
+    assert!(std::fs::write(disk.0.join("more"), [1; 4096]).is_err(), "the disk is not full");
+    slotfs(&home, cached(&disk, &["remove", "removed", "--yes"])).success();
+    assert!(!filler.exists());
+    disk.fill(0);
+    slotfs(&home, cached(&disk, &["clean", "--all", "--yes"])).success();
+    assert!(!disk.0.join("cleaned").exists() && !disk.0.join(".cleaned.pspf").exists());
+    let left = std::fs::read_dir(disk.0.join(".slotfs/removed-v1")).unwrap().count();
+    assert_eq!(left, 0, "something waits to be deleted");
+}
+
 /// Waits until nothing is mounted but the disk itself: a command that failed does not wait for its server to go.
 fn only_disk(home: &Home, disk: &Disk) {
     wait_for("the mount to go", || home.mounts() == std::slice::from_ref(&disk.0));

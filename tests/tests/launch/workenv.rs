@@ -124,6 +124,15 @@ fn flavor_shows_slotfs_environments_and_slotfs_lists_those_of_the_launchers() {
     fs::remove_file(workenv.content().join("probe.sh")).unwrap();
     workenv.withdraw().unwrap();
     assert!(flavor(&peer, &place, cache.directory(), &["list"]).contains("ours-in-metadata v2.5"));
+
+    // What slotfs removes is gone for flavor too, whoever made it; the rest is not, and starts as before.
+    let found = slotfs::cleanup::find(&cache, &["ours", "theirs"]).unwrap();
+    slotfs::cleanup::remove(&cache, &found, &mut |_| {}).unwrap();
+    let list = flavor(&peer, &place, cache.directory(), &["list"]);
+    assert!(!list.contains("ours-in-metadata") && !list.contains("theirs-in-metadata"), "{list}");
+    assert!(list.contains("theirs-go-in-metadata v1.6"), "{list}");
+    assert_eq!(start(&place, &go), (Some(42), false));
+    assert_eq!(start(&place, &theirs), (Some(42), true), "its launcher unpacks it again");
 }
 
 /// `1,234,567`, as flavor prints it.

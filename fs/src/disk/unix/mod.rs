@@ -7,6 +7,7 @@ mod content;
 mod entry;
 mod extended;
 mod spot;
+mod whole;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ pub use content::{
 pub use entry::{Listed, NewSpecial};
 pub use extended::{NO_ATTRIBUTE, XattrFlag};
 pub use spot::{SetTimes, Spot, Stat, TimeChange};
+pub use whole::TreeSize;
 
 use super::{Context, DiskError};
 

@@ -6,6 +6,7 @@
 mod blocks;
 mod error;
 mod format;
+mod usage;
 mod write;
 
 use std::cmp::Ordering;
@@ -31,6 +32,7 @@ use crate::package::{Compression, Container, SlotSource};
 
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
+pub use self::usage::{Stored, contents, list};
 pub use self::write::{IndexWriter, sweep};
 
 /// Called for one directory entry: name, node number, kind.

@@ -35,7 +35,7 @@ impl From<DiskError> for Failure {
 pub(in crate::cli) fn disk_hint(kind: ErrorKind) -> Option<&'static str> {
     let full = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     if full {
-        Some("free some space, or name another place")
+        Some("free some space (`slotfs clean` removes what nobody needs), or name another place")
     } else if kind == ErrorKind::ReadOnlyFilesystem {
         Some("name a place that can be written (for work environments: `--cache-dir`)")
     } else if kind == ErrorKind::PermissionDenied {

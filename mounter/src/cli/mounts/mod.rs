@@ -1,6 +1,8 @@
-//! The commands that make and end mounts. Where slotfs makes none, `absent.rs` stands in for this module.
+//! The commands that make and end mounts, and those that remove what was mounted. Where slotfs makes none, `absent.rs` stands in for this module.
 
+pub mod clean;
 pub mod mount;
+pub mod remove;
 pub mod run;
 pub mod serve;
 pub mod session;
@@ -15,7 +17,7 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::settings::Overrides;
 
-/// The commands that make and end mounts.
+/// The commands that make and end mounts or remove what was mounted.
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum MountCommand {
@@ -24,6 +26,8 @@ pub enum MountCommand {
     #[command(alias = "umount")]
     Unmount(unmount::Arguments),
     Warm(warm::Arguments),
+    Clean(clean::Arguments),
+    Remove(remove::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -35,7 +39,7 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
-            Self::Unmount(_) | Self::Serve(_) => {}
+            Self::Unmount(_) | Self::Clean(_) | Self::Remove(_) | Self::Serve(_) => {}
         }
     }
 
@@ -45,7 +49,12 @@ impl MountCommand {
     pub fn serve(&self) -> Option<ExitCode> {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
-            Self::Run(_) | Self::Mount(_) | Self::Unmount(_) | Self::Warm(_) => None,
+            Self::Run(_)
+            | Self::Mount(_)
+            | Self::Unmount(_)
+            | Self::Warm(_)
+            | Self::Clean(_)
+            | Self::Remove(_) => None,
         }
     }
 
@@ -59,6 +68,8 @@ impl MountCommand {
             Self::Mount(arguments) => mount::run(arguments, context),
             Self::Unmount(arguments) => unmount::run(arguments, context),
             Self::Warm(arguments) => warm::run(arguments, context),
+            Self::Clean(arguments) => clean::run(arguments, context),
+            Self::Remove(arguments) => remove::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }

@@ -1,0 +1,13 @@
+//! `slotfs clean` and `slotfs remove` through the real binary: what goes, what stays, and what an interruption leaves.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod choosing;
+mod hostile;
+mod in_use;
+mod interrupted;
+mod library;
+mod removing;
+mod store;
+mod support;
+mod writes;

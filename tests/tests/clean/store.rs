@@ -1,0 +1,124 @@
+//! Content that environments share: it goes with the last of them, and is made again when it is needed.
+
+use std::fs;
+use std::path::PathBuf;
+
+use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for};
+use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
+
+use super::support::{age_tree, clean};
+
+/// Contents of a chain that cannot be read at random are kept in the store.
+fn slot(id: &str) -> SlotSpec {
+    let tree = Tree::new().directory(id, 0o755).file(format!("{id}/text"), 0o644, id.repeat(5000).as_bytes());
+    SlotSpec::tree(id, "tar.xz", tree)
+}
+
+fn package(name: &str, own: &str) -> PackageBuilder {
+    let script = format!("cat {{workenv}}/shared/text {{workenv}}/{own}/text | wc -c");
+    shell_package(name, &script).slot(slot("shared")).slot(slot(own))
+}
+
+fn files(home: &Home, folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![home.cache().join(".slotfs").join(folder)];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// How many objects and indexes there are.
+fn counts(home: &Home) -> (usize, usize) {
+    (files(home, "objects-v1").len(), files(home, "indexes-v1").len())
+}
+
+fn run(home: &Home, path: &str, expected: (usize, usize)) {
+    assert_eq!(home.run(["run", path]).success().stdout, "55000\n");
+    home.settle();
+    // A server may finish its indexes after the program's end.
+    wait_for("the store to be filled", || counts(home) == expected);
+}
+
+#[test]
+fn shared_content_goes_with_the_last_environment_and_comes_back() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let one = home.package("one.psp", package("one", "first"));
+    let two = home.package("two.psp", package("two", "other"));
+    run(&home, one.to_str().unwrap(), (2, 2));
+    run(&home, two.to_str().unwrap(), (3, 3));
+    let before = clean(&home, &[]);
+    assert_eq!((counts(&home), before["contents"]["files"].as_u64()), ((3, 3), Some(0)), "{before}");
+
+    home.run(["remove", "one", "--yes"]).success();
+    assert_eq!(counts(&home), (3, 3), "a removal leaves the store alone");
+    let report = clean(&home, &[]);
+    assert_eq!(report["contents"]["files"], 2, "{report}");
+    assert_eq!(counts(&home), (2, 2), "what the other environment needs stays");
+
+    home.run(["remove", "two", "--yes"]).success();
+    let report = clean(&home, &[]);
+    assert_eq!((counts(&home), report["contents"]["files"].as_u64()), ((0, 0), Some(4)), "{report}");
+    assert!(report["freed_bytes"].as_u64().unwrap() > 30_000, "{report}");
+    run(&home, two.to_str().unwrap(), (2, 2));
+}
+
+#[test]
+fn unpacked_environments_keep_their_content_too() {
+    let home = Home::new();
+    let path = home.package("one.psp", package("one", "first"));
+    home.run(["run", "--mode", "extract", path.to_str().unwrap()]).success();
+    let before = counts(&home);
+    clean(&home, &[]);
+    assert_eq!(counts(&home), before);
+    clean(&home, &["--all"]);
+    assert_eq!((counts(&home), files(&home, "verified-v1").len()), ((0, 0), 0));
+}
+
+#[test]
+fn a_live_mount_goes_on_when_its_content_is_taken_away() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let path = home.package("one.psp", package("one", "first"));
+    run(&home, path.to_str().unwrap(), (2, 2));
+    home.run(["mount", path.to_str().unwrap()]).success();
+    // Without the note nothing tells that anybody needs it.
+    fs::remove_file(home.session("one").join("served.json")).unwrap();
+    assert_eq!(clean(&home, &[])["contents"]["files"], 4);
+    assert_eq!(fs::read(home.workenv("one").join("shared/text")).unwrap(), "shared".repeat(5000).as_bytes());
+    home.run(["unmount", "one"]).success();
+    home.settle();
+    run(&home, path.to_str().unwrap(), (2, 2));
+}
+
+#[test]
+fn what_nothing_tells_about_goes_when_it_is_old() {
+    let home = Home::new();
+    let path = home.package("one.psp", package("one", "first"));
+    home.run(["verify", path.to_str().unwrap()]).success();
+    // Only a cache that exists remembers what was verified.
+    fs::create_dir_all(home.cache().join(".slotfs")).unwrap();
+    wait_for("the file to settle", || {
+        home.run(["verify", path.to_str().unwrap()]).success();
+        files(&home, "verified-v1").len() == 1
+    });
+    assert_eq!(clean(&home, &[])["contents"]["files"], 0);
+    assert_eq!(clean(&home, &["--older-than", "1"])["contents"]["files"], 0);
+    age_tree(&home.cache().join(".slotfs"), 31);
+    // Looking is no use.
+    home.run(["clean", "--dry-run"]).success();
+    assert_eq!(clean(&home, &[])["contents"]["files"], 1);
+    assert_eq!(files(&home, "verified-v1").len(), 0);
+}
