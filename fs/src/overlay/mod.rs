@@ -8,11 +8,14 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+mod archive;
 mod changes;
 mod drop_owned;
 pub mod format;
 pub mod index;
 pub mod owner;
+pub mod take_back;
+pub mod view;
 mod whiteout;
 mod work;
 
@@ -27,8 +30,10 @@ use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
-pub use changes::{Change, Difference, changes};
+pub use archive::{ArchiveError, LeftOut, write_archive};
+pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};
+pub use view::{Scope, View};
 pub use whiteout::WhiteoutForm;
 pub use work::Temporary;
 

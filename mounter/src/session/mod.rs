@@ -24,6 +24,7 @@ pub mod request;
 pub mod run;
 pub mod serve;
 pub mod start;
+pub mod still;
 pub mod unpacked;
 pub mod wire;
 

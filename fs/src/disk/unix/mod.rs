@@ -107,6 +107,15 @@ pub fn device_number(major: u32, minor: u32) -> u64 {
     rustix::fs::makedev(major, minor) as u64
 }
 
+/// Returns major and minor number of a device number as the host encodes it.
+#[must_use]
+pub fn device_parts(device: u64) -> (u32, u32) {
+    // As narrow as the host has it.
+    let device = device as rustix::fs::Dev;
+    // Unsigned on some hosts, signed on others; never more than 32 bits.
+    (rustix::fs::major(device) as u32, rustix::fs::minor(device) as u32)
+}
+
 /// A name in an open directory, which becomes a path when somebody has to be told.
 struct Shown<'a> {
     directory: &'a Directory,

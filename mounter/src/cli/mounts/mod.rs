@@ -1,4 +1,4 @@
-//! The commands that make and end mounts. Where slotfs makes none, `absent.rs` stands in for this module.
+//! The commands that make and end mounts, and those about what was written there. Where slotfs makes none, `absent.rs` stands in for this module.
 
 pub mod mount;
 pub mod run;
@@ -6,6 +6,7 @@ pub mod serve;
 pub mod session;
 pub mod unmount;
 pub mod warm;
+pub mod written;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ pub enum MountCommand {
     #[command(alias = "umount")]
     Unmount(unmount::Arguments),
     Warm(warm::Arguments),
+    Path(written::path::Arguments),
+    Diff(written::diff::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -35,7 +38,7 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
-            Self::Unmount(_) | Self::Serve(_) => {}
+            Self::Unmount(_) | Self::Path(_) | Self::Diff(_) | Self::Serve(_) => {}
         }
     }
 
@@ -45,7 +48,12 @@ impl MountCommand {
     pub fn serve(&self) -> Option<ExitCode> {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
-            Self::Run(_) | Self::Mount(_) | Self::Unmount(_) | Self::Warm(_) => None,
+            Self::Run(_)
+            | Self::Mount(_)
+            | Self::Unmount(_)
+            | Self::Warm(_)
+            | Self::Path(_)
+            | Self::Diff(_) => None,
         }
     }
 
@@ -59,6 +67,8 @@ impl MountCommand {
             Self::Mount(arguments) => mount::run(arguments, context),
             Self::Unmount(arguments) => unmount::run(arguments, context),
             Self::Warm(arguments) => warm::run(arguments, context),
+            Self::Path(arguments) => written::path::run(arguments, context),
+            Self::Diff(arguments) => written::diff::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }
