@@ -6,7 +6,7 @@
 //! **Invariant:** every step leaves a whole upper directory, and an interrupted run is finished by the next one. No
 //! volume lies over the upper meanwhile.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::changes::{listed, shown_below};
@@ -56,14 +56,15 @@ impl From<DiskError> for TakeBackError {
 pub struct Plan {
     /// Nodes of the layers whose copy in the index goes.
     numbers: BTreeSet<u64>,
-    /// Names outside of the paths that go, too.
+    /// Names that go, too, and paths that show a copy without having a name in the upper directory.
     others: Vec<Vec<Vec<u8>>>,
     /// What stays, and has the number of a node that may show again.
     strangers: Vec<Spot>,
 }
 
 impl Plan {
-    /// Returns the names outside of the paths that are taken back as well: they are other names of the same files.
+    /// Returns what is taken back without being told as a change at the paths: other names of the same files, and
+    /// paths where a file shows that was changed through another name.
     #[must_use]
     pub fn other_names(&self) -> &[Vec<Vec<u8>>] {
         &self.others
@@ -87,6 +88,7 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
             && view.copy_of(lower.inode(), &layers)?.is_some()
         {
             plan.numbers.insert(lower.inode());
+            plan.others.push(path.clone());
         }
     }
     let mut names = Vec::new();
@@ -96,6 +98,7 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
         let is_name_of_copy = number.is_some() && number == own;
         if scope.holds(met.path) {
             plan.numbers.extend(number.filter(|_| is_name_of_copy));
+            plan.others.retain(|other| other != met.path);
             return Ok(());
         }
         if let Some(number) = number.filter(|_| is_name_of_copy) {
@@ -117,7 +120,7 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
         Ok(())
     })?;
     let others = names.into_iter().filter(|(number, _)| plan.numbers.contains(number));
-    plan.others = others.map(|(_, path)| path).collect();
+    plan.others.extend(others.map(|(_, path)| path));
     Ok(plan)
 }
 
@@ -131,10 +134,21 @@ pub fn take_back(upper: &Upper, stack: &Stack, scope: &Scope) -> Result<(), Take
     for spot in &plan.strangers {
         spot.remove_xattr(format::INODE)?;
     }
+    // Interrupted, what is left of a file with several names is still found: first by the index, then by its name.
+    discard_all(upper, plan.others.iter())?;
+    for number in plan.numbers {
+        upper.forget_indexed(number)?;
+    }
+    upper.index_directory().sync()?;
+    discard_all(upper, scope.paths().iter().filter(|path| !is_below_another(path, scope)))
+}
+
+fn discard_all<'a>(
+    upper: &Upper,
+    paths: impl Iterator<Item = &'a Vec<Vec<u8>>>,
+) -> Result<(), TakeBackError> {
     let mut changed = Vec::new();
-    let outer: HashSet<&Vec<Vec<u8>>> =
-        scope.paths().iter().filter(|path| !is_below_another(path, scope)).collect();
-    for path in plan.others.iter().chain(outer) {
+    for path in paths {
         let Some((name, above)) = path.split_last() else { continue };
         let Some(directory) = open(upper.root(), above)? else { continue };
         if directory.stat(name)?.is_some() {
@@ -145,10 +159,7 @@ pub fn take_back(upper: &Upper, stack: &Stack, scope: &Scope) -> Result<(), Take
     for directory in changed {
         directory.sync()?;
     }
-    for number in plan.numbers {
-        upper.forget_indexed(number)?;
-    }
-    Ok(upper.index_directory().sync()?)
+    Ok(())
 }
 
 impl Upper {
@@ -164,13 +175,14 @@ impl Upper {
     /// # Errors
     /// What the host reports; what was removed until then stays removed.
     pub fn clear(&self) -> Result<(), DiskError> {
-        for entry in self.root().list()? {
-            self.discard(self.root(), &entry.name)?;
-        }
+        // First: a copy that only the index has would show where nothing tells of it.
         for entry in self.index_directory().list()? {
             self.index_directory().remove_tree(&entry.name)?;
         }
         *self.index() = index::Index::default();
+        for entry in self.root().list()? {
+            self.discard(self.root(), &entry.name)?;
+        }
         let root = Spot::named(self.root(), b".");
         for name in root.xattr_names()? {
             if name.starts_with(b"user.") {

@@ -152,6 +152,22 @@ impl Output {
         self.say(&format!("slotfs: {label} {}", printable(text)));
     }
 
+    /// Asks a question whose answer is yes or no; anything but a clear yes is a no. `None` where nobody can answer:
+    /// standard input or standard error is no terminal.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        let mut stream = io::stderr().lock();
+        let asked = write!(stream, "slotfs: {} [y/N] ", printable(question)).and_then(|()| stream.flush());
+        drop(stream);
+        let mut answer = String::new();
+        // Whoever closes the terminal has not said yes.
+        let heard = asked.and_then(|()| io::stdin().read_line(&mut answer));
+        Some(heard.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// Tells the user on standard error why the command failed and what to do about it.
     pub fn failure(&self, failure: &Failure) {
         let name = painted(self.talk_colors, Tone::Bad, "slotfs:");

@@ -51,7 +51,6 @@ impl From<DiskError> for StillError {
 /// A work environment that nobody uses.
 #[derive(Debug)]
 pub struct Still {
-    place: Place,
     _serving: FileLock,
     _leases: FileLock,
     _start: StartLock,
@@ -62,7 +61,7 @@ impl Still {
     ///
     /// # Errors
     /// Somebody uses it.
-    pub fn hold(place: Place) -> Result<Self, StillError> {
+    pub fn hold(place: &Place) -> Result<Self, StillError> {
         let workenv = place.workenv().name().to_string();
         let in_use = |holder: String| StillError::InUse { workenv: workenv.clone(), holder };
         let start = match place.start_lock(PATIENCE, &mut |_| {}) {
@@ -71,21 +70,15 @@ impl Still {
             }
             other => other?,
         };
-        recover::clear(&start, &place)?;
-        if let Some(mountpoint) = mounted(&place)? {
+        recover::clear(&start, place)?;
+        if let Some(mountpoint) = mounted(place)? {
             return Err(StillError::Mounted { workenv, mountpoint });
         }
         // A server whose mount has just gone is still tidying up.
         place.wait_until_unserved(PATIENCE)?;
         let leases = place.no_lease()?.ok_or_else(|| in_use("a running program".into()))?;
         let serving = place.try_serving_lock()?.ok_or_else(|| in_use("its server".into()))?;
-        Ok(Self { place, _serving: serving, _leases: leases, _start: start })
-    }
-
-    /// Returns the environment's files.
-    #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+        Ok(Self { _serving: serving, _leases: leases, _start: start })
     }
 }
 

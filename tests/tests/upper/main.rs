@@ -4,4 +4,5 @@
 
 mod archive;
 mod diff;
+mod reset;
 mod support;

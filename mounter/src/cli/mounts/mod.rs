@@ -27,6 +27,7 @@ pub enum MountCommand {
     Warm(warm::Arguments),
     Path(written::path::Arguments),
     Diff(written::diff::Arguments),
+    Reset(written::reset::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -38,7 +39,7 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
-            Self::Unmount(_) | Self::Path(_) | Self::Diff(_) | Self::Serve(_) => {}
+            Self::Unmount(_) | Self::Path(_) | Self::Diff(_) | Self::Reset(_) | Self::Serve(_) => {}
         }
     }
 
@@ -53,7 +54,8 @@ impl MountCommand {
             | Self::Unmount(_)
             | Self::Warm(_)
             | Self::Path(_)
-            | Self::Diff(_) => None,
+            | Self::Diff(_)
+            | Self::Reset(_) => None,
         }
     }
 
@@ -69,6 +71,7 @@ impl MountCommand {
             Self::Warm(arguments) => warm::run(arguments, context),
             Self::Path(arguments) => written::path::run(arguments, context),
             Self::Diff(arguments) => written::diff::run(arguments, context),
+            Self::Reset(arguments) => written::reset::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }

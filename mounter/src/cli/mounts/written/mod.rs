@@ -2,6 +2,7 @@
 
 pub mod diff;
 pub mod path;
+pub mod reset;
 
 use std::path::{Component, Path};
 
@@ -19,6 +20,7 @@ use crate::host::files;
 use crate::plan::{self, Wishes};
 use crate::session::place::Place;
 use crate::session::record::SessionRecord;
+use crate::session::still::{Still, StillError};
 use crate::workenv::{Cache, Listed};
 
 /// Finds the environment that is meant by `what`, of which an upper directory is there.
@@ -31,6 +33,40 @@ fn find(what: &Path, context: &Context) -> Result<Listed, Failure> {
     let message = format!("`{}` has no upper directory: it was never mounted", listed.workenv.name());
     Err(Failure::new(FailureKind::NotFound, message)
         .hint("a package's own launcher writes into the unpacked files themselves"))
+}
+
+/// Takes hold of the environment, so that nobody uses it or can begin to.
+fn hold(listed: &Listed) -> Result<Still, Failure> {
+    Ok(Still::hold(&Place::of(listed.workenv.clone()))?)
+}
+
+/// Asks whether to go on, unless that was said already.
+fn consent(given: bool, question: &str, context: &Context) -> Result<(), Failure> {
+    if given {
+        return Ok(());
+    }
+    match context.output.ask(question) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(FailureKind::Negative, "nothing was changed")),
+        None => {
+            let failure = Failure::new(FailureKind::Usage, "nobody is there to be asked");
+            Err(failure.hint("`--yes` goes on without asking, `--dry-run` only says what would be done"))
+        }
+    }
+}
+
+impl From<StillError> for Failure {
+    fn from(error: StillError) -> Self {
+        let message = error.to_string();
+        match error {
+            StillError::Mounted { workenv, .. } => Self::new(FailureKind::Busy, message)
+                .hint(format!("`slotfs unmount {workenv}` ends that mount")),
+            StillError::InUse { .. } => {
+                Self::new(FailureKind::Busy, message).hint("wait until that has ended, then try again")
+            }
+            StillError::Session(error) => error.into(),
+        }
+    }
 }
 
 /// Opens the layers that the environment's upper directory lies over. Where the package cannot be used any more, says
