@@ -8,6 +8,7 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+pub mod allowance;
 mod archive;
 mod changes;
 mod drop_owned;
@@ -50,6 +51,8 @@ pub struct Upper {
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
     device_whiteouts: bool,
     sequence: AtomicU64,
+    /// How much the files take, if the last one to have it open left that behind.
+    kept_number: Option<u64>,
     /// Held as long as this upper is open; the kernel releases it when the process dies.
     _lock: OwnedFd,
 }
@@ -87,6 +90,7 @@ impl Upper {
             work_directory.remove_tree(&leftover.name)?;
         }
         let device_whiteouts = probe(&work_directory, work)? && form == WhiteoutForm::Best;
+        let kept_number = allowance::take_number(&index_directory)?;
         let index = index::Index::load(&index_directory)?;
         Ok(Self {
             path: upper.to_path_buf(),
@@ -97,6 +101,7 @@ impl Upper {
             layers: OnceLock::new(),
             device_whiteouts,
             sequence: AtomicU64::new(0),
+            kept_number,
             _lock: held,
         })
     }

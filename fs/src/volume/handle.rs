@@ -84,7 +84,8 @@ impl Volume {
             Some(Handle::Directory(directory)) => &directory.node,
             None => return,
         };
-        lock(&self.table).closed(node.id);
+        let freed = lock(&self.table).closed(node.id);
+        self.count_freed(freed);
     }
 
     /// `closedir(3)`.

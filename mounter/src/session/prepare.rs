@@ -270,6 +270,11 @@ impl Preparation<'_> {
         if self.wanted.mountpoint.is_some() && request.mountpoint != self.mountpoint.path {
             return different("the same package".into());
         }
+        let limit = self.wanted.settings.max_upper.value.map(|limit| limit.0);
+        let served = request.spill.as_ref().and_then(|spill| spill.limit);
+        if limit.is_some() && limit != served {
+            return different("the same package, with another bound on what is written".into());
+        }
         if self.wanted.wishes.access.is_some() || !self.wanted.wishes.slots.is_empty() {
             // Both are in the package's order.
             let served = |plan: &&SlotPlan| {
@@ -442,7 +447,11 @@ impl Preparation<'_> {
             purpose,
             serves_both,
             slots: served.collect(),
-            spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
+            spill: Some(Spill {
+                upper: self.workenv.upper(),
+                work: self.workenv.work(),
+                limit: settings.max_upper.value.map(|limit| limit.0),
+            }),
             read_only: purpose == Purpose::Run && run_is_read_only,
             settled: self.wanted.settled,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },

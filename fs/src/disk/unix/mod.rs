@@ -144,6 +144,12 @@ fn absent<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     }
 }
 
+/// Returns the error of a full disk, as the host reports it.
+#[must_use]
+pub fn no_space() -> io::Error {
+    Errno::NOSPC.into()
+}
+
 #[cfg(not(target_os = "linux"))]
 fn unsupported() -> io::Error {
     Errno::NOTSUP.into()
