@@ -20,7 +20,7 @@ use crate::disk::unix::{Directory, Spot, Stat};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
-const USED: &[u8] = b"used";
+pub(super) const USED: &[u8] = b"used";
 /// What a change may take besides its own bytes: a block at each end, and one for the file system's own tables.
 const SLACK: u64 = 3 * 4096;
 
@@ -52,8 +52,7 @@ impl Room {
     #[must_use]
     pub fn of_stat(stat: &Stat) -> Option<Self> {
         let attributes = &stat.attributes;
-        let room =
-            Self { inode: stat.inode, bytes: attributes.blocks * 512, names: attributes.links.into() };
+        let room = Self { inode: stat.inode, bytes: attributes.blocks * 512, names: attributes.links.into() };
         (attributes.kind == Kind::File).then_some(room)
     }
 }

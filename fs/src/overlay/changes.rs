@@ -8,10 +8,10 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::Upper;
 use super::format::{self, Found, UpperEntry};
 use super::owner::OwnerWalk;
 use super::view::{Scope, Seen, View, present};
-use super::Upper;
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, is_root, own_ids};
 use crate::layer::LayerError;
@@ -88,7 +88,9 @@ pub fn changes(
     let lower = walk.as_ref().and_then(|walk| walk.lower.clone());
     let mut waiting = vec![Waiting { parent: Arc::clone(view.root()), path: Vec::new(), walk, lower }];
     while let Some(at) = waiting.pop() {
-        let Some((directory, names)) = listed(&at.parent, at.path.last().map(Vec::as_slice))? else { continue };
+        let Some((directory, names)) = listed(&at.parent, at.path.last().map(Vec::as_slice))? else {
+            continue;
+        };
         let mut below = Vec::new();
         for name in names {
             let path = [at.path.clone(), vec![name.clone()]].concat();
@@ -135,12 +137,12 @@ pub fn changes(
     Ok(())
 }
 
+/// An open directory and the names in it, in byte order.
+pub(super) type Listing = (Arc<Directory>, Vec<Vec<u8>>);
+
 /// Opens the directory `name` of `parent` (without a name, `parent` itself) and lists it in byte order; `None` when
 /// it is gone.
-pub(super) fn listed(
-    parent: &Arc<Directory>,
-    name: Option<&[u8]>,
-) -> Result<Option<(Arc<Directory>, Vec<Vec<u8>>)>, DiskError> {
+pub(super) fn listed(parent: &Arc<Directory>, name: Option<&[u8]>) -> Result<Option<Listing>, DiskError> {
     let directory = match name {
         Some(name) => match present(parent.child(name))? {
             Some(directory) => Arc::new(directory),

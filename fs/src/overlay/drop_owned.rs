@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Upper;
 use super::format::{self, Found, UpperEntry};
 use super::owner::OwnerWalk;
-use super::Upper;
 use crate::disk::unix::{Directory, SetTimes, Spot, is_root};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};

@@ -165,9 +165,7 @@ impl Upper {
         let Some((stat, found)) = look(directory, name)? else { return Ok(Found::Nothing) };
         let Found::Entry(mut entry) = found else { return Ok(found) };
         entry.number = self.indexed_number(stat.inode);
-        if numbered
-            && entry.number.is_none()
-            && matches!(stat.attributes.kind, Kind::File | Kind::Directory)
+        if numbered && entry.number.is_none() && matches!(stat.attributes.kind, Kind::File | Kind::Directory)
         {
             let value = Spot::named(directory, name).xattr(INODE)?;
             entry.number = value.and_then(|value| self.parse_number(&value));

@@ -106,8 +106,11 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
         }
         let Some(entry) = met.seen.entry() else { return Ok(()) };
         if let Some(from) = &entry.redirect {
-            let from: Vec<Vec<u8>> =
-                from.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
+            let from: Vec<Vec<u8>> = from
+                .split(|byte| *byte == b'/')
+                .filter(|name| !name.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect();
             if scope.holds(&from) {
                 return Err(TakeBackError::Moved { path: shown(&from), to: shown(met.path) });
             }

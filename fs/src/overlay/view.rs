@@ -182,7 +182,11 @@ mod tests {
             ("d", false, false),
         ];
         for (text, holds, reaches) in table {
-            assert_eq!((scope.holds(&path(text)), scope.reaches_below(&path(text))), (holds, reaches), "{text}");
+            assert_eq!(
+                (scope.holds(&path(text)), scope.reaches_below(&path(text))),
+                (holds, reaches),
+                "{text}"
+            );
         }
         assert!(Scope::of(vec![path("a"), path("")]).holds(&path("z")));
         assert!(Scope::default().is_everything());

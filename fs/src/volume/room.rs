@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::table::{Freed, Node};
 use super::{FsError, Space, Volume, lock};
-use crate::disk::{Context, DiskError};
 use crate::disk::unix::{Spot, allocate, data_from, hole_from, no_space, set_length};
+use crate::disk::{Context, DiskError};
 use crate::overlay::allowance::{Allowance, Room};
 
 /// What is written at a time where there is hardly any room left, in bytes.

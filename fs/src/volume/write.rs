@@ -78,8 +78,8 @@ impl Volume {
         // Where it might not fit, what fits is written.
         let file = if matches!(reserved, Some(None)) { None } else { self.current_file(&open)? };
         if let Some(file) = file {
-            let copied = self
-                .counted(&into, || Ok(copy_range(&file, source_offset, &into, target_offset, length)))?;
+            let copied =
+                self.counted(&into, || Ok(copy_range(&file, source_offset, &into, target_offset, length)))?;
             match copied {
                 Err(error) if is_unsupported(&error) => {}
                 other => return Ok(other?),

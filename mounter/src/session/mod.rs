@@ -23,6 +23,7 @@ pub mod recover;
 pub mod request;
 pub mod run;
 pub mod serve;
+pub mod snapshot;
 pub mod start;
 pub mod still;
 pub mod unpacked;

@@ -167,7 +167,10 @@ impl Settings {
                 .file(read.limits.entries)
                 .or(limits.entries),
             max_upper: Choice::flag("--max-upper", overrides.max_upper.map(Some), file)
-                .variable(variables::SLOTFS_MAX_UPPER, own_word(environment, variables::SLOTFS_MAX_UPPER)?.map(Some))
+                .variable(
+                    variables::SLOTFS_MAX_UPPER,
+                    own_word(environment, variables::SLOTFS_MAX_UPPER)?.map(Some),
+                )
                 .file(read.max_upper.map(Some))
                 .or(None),
             trusted_keys: trusted_keys(environment, &read, file),

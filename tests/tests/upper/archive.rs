@@ -48,7 +48,8 @@ fn the_archive_over_the_package_is_what_the_mount_shows() {
     }
     let (home, root) = mounted();
     write(&root);
-    rustix::fs::setxattr(root.join("lib/x.py"), "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(root.join("lib/x.py"), "user.note", b"kept", rustix::fs::XattrFlags::empty())
+        .unwrap();
     fs::create_dir_all(root.join("d".repeat(120))).unwrap();
     fs::write(root.join("d".repeat(120)).join("ü"), "long").unwrap();
     let live = archive(&home, "live.tar");
@@ -56,7 +57,10 @@ fn the_archive_over_the_package_is_what_the_mount_shows() {
     home.run(["unmount", "app"]).success();
     home.settle();
     let after = archive(&home, "after.tar");
-    assert!(fs::read(&live).unwrap() == fs::read(&after).unwrap(), "the archive depends on whether it is mounted");
+    assert!(
+        fs::read(&live).unwrap() == fs::read(&after).unwrap(),
+        "the archive depends on whether it is mounted"
+    );
     let copy = home.path("copy");
     home.run(["extract", "app.psp", "copy"]).success();
     apply(&home, &after, &copy);

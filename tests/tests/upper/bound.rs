@@ -86,7 +86,8 @@ fn check(volume: &Volume, node: NodeId, length: u64) {
 
 #[test]
 fn a_file_is_filled_to_the_bound_and_what_was_accepted_is_there() {
-    for (access, piece) in [(WRITE, 100_000), (WRITE, 4096), (WRITE, 777), (APPEND, 100_000), (APPEND, 5000)] {
+    for (access, piece) in [(WRITE, 100_000), (WRITE, 4096), (WRITE, 777), (APPEND, 100_000), (APPEND, 5000)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let volume = start(folder.path(), LIMIT);
         let file = create(&volume, "file", access);
@@ -186,7 +187,10 @@ fn threads_at_the_bound_lose_nothing_and_count_right() {
                 for step in 0..400_u64 {
                     // Half blocks, so that two threads meet in each block.
                     let offset = (step * 4 + thread) * 2048;
-                    if volume.write(shared.0, shared.1, offset, &[thread as u8 + 1; 2048]).is_ok_and(|n| n == 2048) {
+                    if volume
+                        .write(shared.0, shared.1, offset, &[thread as u8 + 1; 2048])
+                        .is_ok_and(|n| n == 2048)
+                    {
                         accepted.push(offset);
                     }
                     let _ = volume.write(own.0, own.1, step * 1000, &[9; 1000]);

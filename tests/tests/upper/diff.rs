@@ -79,7 +79,11 @@ fn json_says_what_and_whose_and_names_have_their_bytes() {
     let told = json(&home, &["diff", "app", "--json"]);
     let find = |path: &str| {
         let lines = told["changes"].as_array().unwrap();
-        lines.iter().find(|line| line["path"] == path).unwrap_or_else(|| panic!("no {path} in {told:#}")).clone()
+        lines
+            .iter()
+            .find(|line| line["path"] == path)
+            .unwrap_or_else(|| panic!("no {path} in {told:#}"))
+            .clone()
     };
     assert_eq!(told["slots_known"], true);
     let odd = find("odd\u{fffd}");
@@ -91,7 +95,10 @@ fn json_says_what_and_whose_and_names_have_their_bytes() {
     let mode = find("lib/y.py");
     assert_eq!((&mode["differs"], &mode["mode"]), (&serde_json::json!(["mode"]), &"0600".into()));
     let removed = find("etc/old");
-    assert_eq!((&removed["change"], &removed["kind"], &removed["size"]), (&"removed".into(), &"file".into(), &Value::Null));
+    assert_eq!(
+        (&removed["change"], &removed["kind"], &removed["size"]),
+        (&"removed".into(), &"file".into(), &Value::Null)
+    );
     assert_eq!(find("moved")["moved_from"], "lib/deep");
     home.run(["unmount", "app"]).success();
     home.settle();

@@ -6,4 +6,5 @@ mod archive;
 mod bound;
 mod diff;
 mod reset;
+mod snapshot;
 mod support;

@@ -153,7 +153,11 @@ fn nobody_is_reset_under_his_feet_and_nobody_unasked() {
     let (home, root) = mounted();
     fs::write(root.join("note"), "kept").unwrap();
     let live = home.run(["reset", "app", "-y"]).code(110);
-    assert!(live.stderr.contains("is mounted at") && live.stderr.contains("slotfs unmount app"), "{}", live.stderr);
+    assert!(
+        live.stderr.contains("is mounted at") && live.stderr.contains("slotfs unmount app"),
+        "{}",
+        live.stderr
+    );
     home.run(["reset", "app", "--dry-run"]).success();
     unmount(&home);
     let unasked = home.run(["reset", "app"]).code(2);
@@ -210,8 +214,11 @@ fn an_interrupted_reset_is_finished_by_the_next_one() {
         }
         fs::write(root.join("lib/tool-too"), "changed").unwrap();
         unmount(&home);
-        let arguments: &[&str] =
-            if round % 2 == 0 { &["reset", "app", "-y"] } else { &["reset", "app", "lib", "etc", "moved", "var", "-y"] };
+        let arguments: &[&str] = if round % 2 == 0 {
+            &["reset", "app", "-y"]
+        } else {
+            &["reset", "app", "lib", "etc", "moved", "var", "-y"]
+        };
         let mut child = home.slotfs(arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(4 * (round + 1)));
         let _ = child.kill();

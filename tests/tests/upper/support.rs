@@ -18,7 +18,10 @@ pub(crate) fn package() -> PackageBuilder {
         .file("lib/deep/er/file", 0o644, b"deep\n")
         .file("lib/whole/one", 0o644, b"1\n")
         .file("lib/whole/two", 0o644, b"2\n");
-    let etc = Tree::new().file("etc/conf", 0o644, b"key=1\n").file("etc/other", 0o644, b"o\n").file("etc/old", 0o644, b"old\n");
+    let etc = Tree::new()
+        .file("etc/conf", 0o644, b"key=1\n")
+        .file("etc/other", 0o644, b"o\n")
+        .file("etc/old", 0o644, b"old\n");
     shell_package("app", "cat {workenv}/lib/x.py")
         .slot(SlotSpec::tree("library", "tar.gzip", library))
         .slot(SlotSpec::tree("settings", "tar", etc))

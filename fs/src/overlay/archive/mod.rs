@@ -19,8 +19,8 @@ use super::format::{self, Found, UpperEntry};
 use super::view::{Scope, View, present};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
-use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
+use crate::layer::{ExtendedAttributes, LayerError};
 use crate::node::{Attributes, Kind, Timestamp};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -249,7 +249,12 @@ impl Archive<'_> {
     }
 
     /// Writes a link where the same content was written before; tells whether it did.
-    fn is_written(&mut self, key: Written, attributes: &Attributes, name: &[u8]) -> Result<bool, ArchiveError> {
+    fn is_written(
+        &mut self,
+        key: Written,
+        attributes: &Attributes,
+        name: &[u8],
+    ) -> Result<bool, ArchiveError> {
         if attributes.links < 2 {
             return Ok(false);
         }
@@ -344,7 +349,7 @@ fn joined(path: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Returns the extended attributes as users of the volume see them.
-fn shown_attributes(spot: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DiskError> {
+fn shown_attributes(spot: &Spot) -> Result<ExtendedAttributes, DiskError> {
     let mut shown = Vec::new();
     for stored in present(spot.xattr_names())?.unwrap_or_default() {
         if let Some(name) = format::shown_name(&stored)

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use tar::{EntryType, Header};
 
 use crate::disk::unix::{data_from, device_parts, hole_from};
+use crate::layer::ExtendedAttributes;
 use crate::node::{Attributes, Kind};
 
 const BLOCK: usize = 512;
@@ -29,7 +30,7 @@ pub(super) struct Entry {
     /// Target of a link.
     pub(super) link: Vec<u8>,
     pub(super) node: Attributes,
-    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: ExtendedAttributes,
 }
 
 pub(super) struct TarWriter<'a> {
@@ -177,8 +178,9 @@ impl<'a> TarWriter<'a> {
             return Ok(());
         }
         let names = [&b"path"[..], b"linkpath", b"GNU.sparse.name"];
-        let is_foreign =
-            |(key, value): &(Vec<u8>, Vec<u8>)| names.contains(&&key[..]) && std::str::from_utf8(value).is_err();
+        let is_foreign = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            names.contains(&&key[..]) && std::str::from_utf8(value).is_err()
+        };
         if records.iter().any(is_foreign) {
             records.insert(0, (b"hdrcharset".to_vec(), b"BINARY".to_vec()));
         }
@@ -254,7 +256,8 @@ fn stretches(file: &File, size: u64) -> io::Result<Vec<Stretch>> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < size {
-        let Some(start) = data_from(file, at).map_err(|error| error.source)?.filter(|start| *start < size) else {
+        let Some(start) = data_from(file, at).map_err(|error| error.source)?.filter(|start| *start < size)
+        else {
             break;
         };
         let end = hole_from(file, start).map_err(|error| error.source)?.unwrap_or(size).min(size);

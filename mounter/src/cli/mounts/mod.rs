@@ -28,6 +28,9 @@ pub enum MountCommand {
     Path(written::path::Arguments),
     Diff(written::diff::Arguments),
     Reset(written::reset::Arguments),
+    Snapshot(written::snapshot::MakeArguments),
+    Snapshots(written::snapshot::ListArguments),
+    Restore(written::snapshot::RestoreArguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -39,7 +42,14 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
-            Self::Unmount(_) | Self::Path(_) | Self::Diff(_) | Self::Reset(_) | Self::Serve(_) => {}
+            Self::Unmount(_)
+            | Self::Path(_)
+            | Self::Diff(_)
+            | Self::Reset(_)
+            | Self::Snapshot(_)
+            | Self::Snapshots(_)
+            | Self::Restore(_)
+            | Self::Serve(_) => {}
         }
     }
 
@@ -55,7 +65,10 @@ impl MountCommand {
             | Self::Warm(_)
             | Self::Path(_)
             | Self::Diff(_)
-            | Self::Reset(_) => None,
+            | Self::Reset(_)
+            | Self::Snapshot(_)
+            | Self::Snapshots(_)
+            | Self::Restore(_) => None,
         }
     }
 
@@ -72,6 +85,9 @@ impl MountCommand {
             Self::Path(arguments) => written::path::run(arguments, context),
             Self::Diff(arguments) => written::diff::run(arguments, context),
             Self::Reset(arguments) => written::reset::run(arguments, context),
+            Self::Snapshot(arguments) => written::snapshot::make(arguments, context),
+            Self::Snapshots(arguments) => written::snapshot::list(arguments, context),
+            Self::Restore(arguments) => written::snapshot::restore(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }

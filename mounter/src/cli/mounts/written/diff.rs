@@ -77,7 +77,8 @@ pub(super) fn collect(view: &View, stack: Option<&Stack>, scope: &Scope) -> Resu
 
 fn archive(view: &View, stack: Option<&Stack>, scope: &Scope, context: &Context) -> Result<u8, Failure> {
     let mut out = std::io::BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-    let written = write_archive(view, stack, scope, &mut out).and_then(|left| Ok(out.flush().map(|()| left)?));
+    let written =
+        write_archive(view, stack, scope, &mut out).and_then(|left| Ok(out.flush().map(|()| left)?));
     match written {
         Ok(left_out) => {
             for left in left_out {

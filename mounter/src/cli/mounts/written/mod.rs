@@ -1,8 +1,9 @@
-//! The commands about what programs wrote: where it is, what it is, and taking it back.
+//! The commands about what programs wrote: where it is, what it is, taking it back, keeping it.
 
 pub mod diff;
 pub mod path;
 pub mod reset;
+pub mod snapshot;
 
 use std::path::{Component, Path};
 

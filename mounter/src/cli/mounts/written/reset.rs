@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::overlay::take_back::{self, TakeBackError};
 use slotfs_fs::node::Kind;
+use slotfs_fs::overlay::take_back::{self, TakeBackError};
 use slotfs_fs::overlay::{Change, Difference, Parts, Scope, Upper, View, owner};
 
 use super::diff::{self, Line};
@@ -130,8 +130,9 @@ impl From<TakeBackError> for Failure {
             TakeBackError::Layer(error) => error.into(),
             TakeBackError::Below { above, .. } => Self::new(FailureKind::Usage, message)
                 .hint(format!("take back `{}` as a whole", Path::new(&above).display())),
-            TakeBackError::Moved { path, to } => Self::new(FailureKind::Usage, message)
-                .hint(format!("take back both, `{path}` and `{to}`")),
+            TakeBackError::Moved { path, to } => {
+                Self::new(FailureKind::Usage, message).hint(format!("take back both, `{path}` and `{to}`"))
+            }
         }
     }
 }
