@@ -135,6 +135,7 @@ fn changes_are_told_with_the_slot_they_belong_to() {
     work(folder.path());
     let expected = [
         "~ one/a first",
+        "~ one/b first",
         "~ one/linked first",
         "+ one/new first",
         "+ one/from two first",

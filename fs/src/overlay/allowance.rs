@@ -228,13 +228,15 @@ impl Upper {
     pub fn count(&self) -> Result<u64, DiskError> {
         let mut used = 0;
         let mut several = HashSet::new();
-        let mut waiting = vec![Arc::clone(self.root()), Arc::clone(self.index_directory())];
-        while let Some(directory) = waiting.pop() {
-            let Some((directory, names)) = listed(&directory, None)? else { continue };
+        // Opened when their turn comes: there may be more of them than files may be open.
+        let mut waiting: Vec<(Arc<Directory>, Option<Vec<u8>>)> =
+            vec![(Arc::clone(self.root()), None), (Arc::clone(self.index_directory()), None)];
+        while let Some((parent, name)) = waiting.pop() {
+            let Some((directory, names)) = listed(&parent, name.as_deref())? else { continue };
             for name in names {
                 let Some(stat) = directory.stat(&name)? else { continue };
                 if stat.attributes.kind == Kind::Directory {
-                    waiting.push(Arc::new(directory.child(&name)?));
+                    waiting.push((Arc::clone(&directory), Some(name)));
                 } else if let Some(room) = Room::of_stat(&stat)
                     && (room.names < 2 || several.insert(room.inode))
                 {

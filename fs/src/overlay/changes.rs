@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::Upper;
 use super::format::{self, Found, UpperEntry};
-use super::owner::OwnerWalk;
+use super::owner::{OwnerWalk, owner};
+use super::shared::{SharedName, shared_names};
 use super::view::{Scope, Seen, View, present};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, is_root, own_ids};
@@ -73,8 +74,7 @@ struct Waiting {
 /// Calls `visit` for every difference in `scope` between the volume and its layers, a directory before what is in
 /// it. Without `stack` nobody says what the layers hold.
 ///
-/// Names of hard-linked files of the layers that were changed through another name are told only where they
-/// have been written down.
+/// Names of hard-linked files of the layers that were changed through another name are told last.
 ///
 /// # Errors
 /// A layer or the host could not answer.
@@ -133,6 +133,31 @@ pub fn changes(
         }
         below.reverse();
         waiting.append(&mut below);
+    }
+    match stack {
+        Some(stack) => tell_shared(view, stack, scope, visit),
+        None => Ok(()),
+    }
+}
+
+/// Tells of names that show a file which was changed through another name.
+fn tell_shared(
+    view: &View,
+    stack: &Stack,
+    scope: &Scope,
+    visit: &mut dyn FnMut(&Change) -> ControlFlow<()>,
+) -> Result<(), LayerError> {
+    let fingerprint = stack.fingerprint();
+    for SharedName { number, path } in shared_names(view, stack)? {
+        let Some(copy) = view.copy_of(number, &fingerprint)?.filter(|_| scope.holds(&path)) else { continue };
+        let Some(stat) = present(copy.stat())?.flatten() else { continue };
+        let owner = owner(stack, path.iter().map(Vec::as_slice))?;
+        let now = format::shown_attributes(&copy, &stat)?;
+        let difference = Difference::Changed(Parts { content: true, ..Parts::default() });
+        let told = Change { path, difference, kind: Some(now.kind), now: Some(now), owner };
+        if visit(&told).is_break() {
+            break;
+        }
     }
     Ok(())
 }

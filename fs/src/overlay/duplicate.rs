@@ -1,7 +1,7 @@
 //! A second copy of directories of the overlay, with all that makes them what they are: holes, links among the files,
 //! whiteouts, extended attributes as they are stored, owners, times. Blocks are shared where the disk can.
 //!
-//! **Invariant:** the source is only read; what is copied is complete, or an error says what could not be.
+//! **Invariant:** the source stays as it is; what is copied is complete, or an error says what could not be.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -51,7 +51,10 @@ pub fn duplicate(
         let mut levels = vec![level(Arc::clone(source), Arc::clone(target), Vec::new())?];
         while let Some(at) = levels.last_mut() {
             let Some(name) = at.left.pop() else {
-                copy_attributes(&Spot::named(&at.source, b"."), &Spot::named(&at.target, b"."))?;
+                let source = Spot::named(&at.source, b".");
+                if let Some(stat) = source.stat()? {
+                    copy_attributes(&source, &Spot::named(&at.target, b"."), &stat)?;
+                }
                 levels.pop();
                 continue;
             };
@@ -105,7 +108,21 @@ impl Copy<'_> {
         Ok(None)
     }
 
+    /// Copies what is no directory. A file that its owner may not read is made readable meanwhile.
     fn node(&mut self, at: &Level, name: &[u8], stat: &Stat) -> Result<(), DiskError> {
+        const READ: u32 = 0o400;
+        let source = Spot::named(&at.source, name);
+        let mode = stat.attributes.mode;
+        if is_root() || stat.attributes.kind != Kind::File || mode & READ != 0 {
+            return self.readable_node(at, name, stat);
+        }
+        source.set_mode(mode | READ)?;
+        let copied = self.readable_node(at, name, stat);
+        source.set_mode(mode)?;
+        copied
+    }
+
+    fn readable_node(&mut self, at: &Level, name: &[u8], stat: &Stat) -> Result<(), DiskError> {
         let (source, target) = (Spot::named(&at.source, name), Spot::named(&at.target, name));
         match stat.attributes.kind {
             Kind::File => {
@@ -124,7 +141,7 @@ impl Copy<'_> {
                 at.target.make_special(name, NewSpecial { kind, mode: 0o600, device })?;
             }
         }
-        copy_attributes(&source, &target)
+        copy_attributes(&source, &target, stat)
     }
 
     /// Returns where the first name of a file was copied to.
@@ -165,8 +182,7 @@ fn copy_content(source: &File, target: &File, size: u64) -> Result<(), DiskError
 }
 
 /// Gives `target` what `source` has besides its content. Attributes come before the mode, which may forbid setting them.
-fn copy_attributes(source: &Spot, target: &Spot) -> Result<(), DiskError> {
-    let Some(stat) = source.stat()? else { return Ok(()) };
+fn copy_attributes(source: &Spot, target: &Spot, stat: &Stat) -> Result<(), DiskError> {
     let attributes = &stat.attributes;
     match target.set_owner(Some(attributes.user), Some(attributes.group)) {
         Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}

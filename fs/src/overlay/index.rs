@@ -49,7 +49,7 @@ pub(super) fn file_name(number: u64) -> Vec<u8> {
     format!("{number:016x}").into_bytes()
 }
 
-fn left_name(number: u64) -> Vec<u8> {
+pub(super) fn left_name(number: u64) -> Vec<u8> {
     format!("{number:016x}.left").into_bytes()
 }
 

@@ -16,6 +16,7 @@ mod duplicate;
 pub mod format;
 pub mod index;
 pub mod owner;
+mod shared;
 pub mod take_back;
 pub mod view;
 mod whiteout;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::changes::{listed, shown_below};
 use super::format::{self, Found};
+use super::shared::{SharedName, shared_names};
 use super::view::{Scope, Seen, View};
 use super::{Upper, index};
 use crate::disk::DiskError;
@@ -56,15 +57,14 @@ impl From<DiskError> for TakeBackError {
 pub struct Plan {
     /// Nodes of the layers whose copy in the index goes.
     numbers: BTreeSet<u64>,
-    /// Names that go, too, and paths that show a copy without having a name in the upper directory.
+    /// Names outside of the paths that go, too.
     others: Vec<Vec<Vec<u8>>>,
     /// What stays, and has the number of a node that may show again.
     strangers: Vec<Spot>,
 }
 
 impl Plan {
-    /// Returns what is taken back without being told as a change at the paths: other names of the same files, and
-    /// paths where a file shows that was changed through another name.
+    /// Returns the names outside of the paths that are taken back as well: they are other names of the same files.
     #[must_use]
     pub fn other_names(&self) -> &[Vec<Vec<u8>>] {
         &self.others
@@ -80,25 +80,23 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
     if scope.is_everything() {
         return Ok(plan);
     }
-    let layers = stack.fingerprint();
     for path in scope.paths() {
         check_above(view, stack, path)?;
-        let lower = stack.walk(path.iter().map(Vec::as_slice))?.filter(|lower| lower.kind != Kind::Directory);
-        if let Some(lower) = lower
-            && view.copy_of(lower.inode(), &layers)?.is_some()
-        {
-            plan.numbers.insert(lower.inode());
-            plan.others.push(path.clone());
-        }
     }
     let mut names = Vec::new();
+    for SharedName { number, path } in shared_names(view, stack)? {
+        if scope.holds(&path) {
+            plan.numbers.insert(number);
+        } else {
+            names.push((number, path));
+        }
+    }
     every_entry(view, stack, &mut |met| {
         let own = met.lower.map(Lower::inode);
         let number = view.number_of(met.seen.stat.inode);
         let is_name_of_copy = number.is_some() && number == own;
         if scope.holds(met.path) {
             plan.numbers.extend(number.filter(|_| is_name_of_copy));
-            plan.others.retain(|other| other != met.path);
             return Ok(());
         }
         if let Some(number) = number.filter(|_| is_name_of_copy) {

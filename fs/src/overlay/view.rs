@@ -3,7 +3,7 @@
 //! **Invariant:** what vanishes while it is looked at is as if it had not been there; a volume that works over the
 //! same directory is never in the way and never disturbed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct View {
     numbers: HashMap<u64, u64>,
     /// By inode of the copied-up file in the index: number of the layers' node.
     copies: HashMap<u64, u64>,
+    /// Nodes of the layers whose remaining names are counted.
+    counted: Vec<u64>,
 }
 
 /// What is under one name.
@@ -68,14 +70,16 @@ impl View {
     }
 
     fn over(root: Arc<Directory>, index: Option<Arc<Directory>>) -> Result<Self, DiskError> {
-        let mut numbers = HashMap::new();
+        let (mut numbers, mut counted) = (HashMap::new(), Vec::new());
         for listed in index.as_ref().map_or(Ok(Vec::new()), |index| index.list())? {
-            if let Some((number, false)) = index::parse(&listed.name) {
-                numbers.insert(number, listed.inode);
+            match index::parse(&listed.name) {
+                Some((number, false)) => drop(numbers.insert(number, listed.inode)),
+                Some((number, true)) => counted.push(number),
+                None => {}
             }
         }
         let copies = numbers.iter().map(|(number, inode)| (*inode, *number)).collect();
-        Ok(Self { root, index, numbers, copies })
+        Ok(Self { root, index, numbers, copies, counted })
     }
 
     /// Returns the upper directory.
@@ -93,9 +97,25 @@ impl View {
         let Some(index) = self.index.as_ref().filter(|_| self.numbers.contains_key(&number)) else {
             return Ok(None);
         };
-        let known = present(Spot::named(index, index::LAYERS).read_link())?;
         let spot = Spot::named(index, &index::file_name(number));
-        Ok(Some(spot).filter(|_| known.as_deref() == Some(layers.as_bytes())))
+        Ok(Some(spot).filter(|_| is_about(index, layers)))
+    }
+
+    /// Returns the nodes of the layers that have a copy and names left that show it without being in the upper.
+    pub(super) fn numbers_with_names_left(&self, layers: &str) -> Result<BTreeSet<u64>, DiskError> {
+        let mut left = BTreeSet::new();
+        let Some(index) =
+            self.index.as_ref().filter(|index| !self.counted.is_empty() && is_about(index, layers))
+        else {
+            return Ok(left);
+        };
+        for number in self.counted.iter().filter(|number| self.numbers.contains_key(number)) {
+            let count = present(Spot::named(index, &index::left_name(*number)).read_link())?;
+            if count.is_some_and(|count| count != b"0") {
+                left.insert(*number);
+            }
+        }
+        Ok(left)
     }
 
     /// Returns which node of the layers the upper's file `inode` is a copy of, if the index has it.
@@ -118,6 +138,12 @@ impl View {
         let copied = self.copies.contains_key(&stat.inode) || carries && noted.is_some();
         Ok(Some(Seen { stat, found, copied }))
     }
+}
+
+/// Tells whether the numbers in the index are about these layers.
+fn is_about(index: &Arc<Directory>, layers: &str) -> bool {
+    let known = Spot::named(index, index::LAYERS).read_link();
+    known.is_ok_and(|known| known == layers.as_bytes())
 }
 
 /// The part of a volume that is asked about: everything, or what is at and below some paths.

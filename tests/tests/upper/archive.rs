@@ -52,6 +52,7 @@ fn the_archive_over_the_package_is_what_the_mount_shows() {
         .unwrap();
     fs::create_dir_all(root.join("d".repeat(120))).unwrap();
     fs::write(root.join("d".repeat(120)).join("ü"), "long").unwrap();
+    fs::write(root.join("lib/tool"), "changed under both names").unwrap();
     let live = archive(&home, "live.tar");
     let shown = tree::describe(&root);
     home.run(["unmount", "app"]).success();

@@ -69,6 +69,26 @@ fn nothing_written_is_nothing_told() {
 }
 
 #[test]
+fn a_file_changed_through_one_name_is_told_under_all() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let (home, root) = mounted();
+    fs::write(root.join("lib/tool-too"), "changed").unwrap();
+    let both = "slot library\n  M lib/tool\n  M lib/tool-too\n";
+    assert_eq!(home.run(["diff", "app"]).success().stdout, both);
+    assert_eq!(home.run(["diff", "app", "lib/tool"]).success().stdout, "slot library\n  M lib/tool\n");
+    fs::remove_file(root.join("lib/tool")).unwrap();
+    let one = "slot library\n  D lib/tool\n  M lib/tool-too\n";
+    assert_eq!(home.run(["diff", "app"]).success().stdout, one);
+    home.run(["unmount", "app"]).success();
+    home.settle();
+    let dry = home.run(["reset", "app", "lib/tool-too", "--dry-run"]).success();
+    assert_eq!(dry.stdout, "slot library\n  M lib/tool-too\n");
+    assert_eq!(home.run(["diff", "app"]).success().stdout, one);
+}
+
+#[test]
 fn json_says_what_and_whose_and_names_have_their_bytes() {
     if missing_fuse().is_some() {
         return;

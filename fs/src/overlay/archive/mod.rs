@@ -8,7 +8,7 @@
 
 mod tar;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use self::tar::{Entry, TarWriter};
 use super::changes::{listed, shown_below};
 use super::format::{self, Found, UpperEntry};
+use super::shared::{SharedName, shared_names};
 use super::view::{Scope, View, present};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
@@ -24,6 +25,7 @@ use crate::layer::{ExtendedAttributes, LayerError};
 use crate::node::{Attributes, Kind, Timestamp};
 
 const WHITEOUT: &[u8] = b".wh.";
+const UNREADABLE: &str = "it may not be read";
 const NO_SOCKETS: &str = "an archive holds no sockets";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -57,6 +59,8 @@ pub struct LeftOut {
     pub path: Vec<Vec<u8>>,
     /// Why it cannot be in there.
     pub reason: &'static str,
+    /// Whether it is content that somebody may miss.
+    pub is_loss: bool,
 }
 
 /// Writes all changes in `scope` to `out`, and returns what had to be left out. Without `stack`, directories that were
@@ -82,17 +86,25 @@ pub fn write_archive(
         waiting: Vec::new(),
     };
     let path = Vec::new();
-    archive.waiting.push(Level { upper: Some(Arc::clone(view.root())), lower: root, path, moved: false });
+    archive.waiting.push(Level {
+        upper: Some((Arc::clone(view.root()), None)),
+        lower: root,
+        path,
+        moved: false,
+    });
     while let Some(level) = archive.waiting.pop() {
         archive.level(&level)?;
     }
+    archive.shared_names()?;
     archive.tar.finish()?;
     Ok(archive.left_out)
 }
 
 /// A directory whose entries are to be written.
 struct Level {
-    upper: Option<Arc<Directory>>,
+    /// The directory above it in the upper, and its name there, if it has one: opened when its turn comes, as there may
+    /// be more of them than files may be open.
+    upper: Option<(Arc<Directory>, Option<Vec<u8>>)>,
     /// What of the layers shows in it.
     lower: Option<Lower>,
     path: Vec<Vec<u8>>,
@@ -120,22 +132,24 @@ struct Archive<'a> {
 
 impl Archive<'_> {
     fn level(&mut self, level: &Level) -> Result<(), ArchiveError> {
-        let mut names = BTreeMap::new();
-        if let Some(directory) = &level.upper {
-            let Some((_, listed)) = listed(directory, None)? else { return Ok(()) };
-            names.extend(listed.into_iter().map(|name| (name, ())));
+        let mut names = BTreeSet::new();
+        let mut upper = None;
+        if let Some((parent, name)) = &level.upper {
+            let Some((directory, listed)) = listed(parent, name.as_deref())? else { return Ok(()) };
+            names.extend(listed);
+            upper = Some(directory);
         }
         if let (true, Some(stack), Some(lower)) = (level.moved, self.stack, &level.lower) {
             stack.list(lower, &mut |name, _, _| {
-                names.insert(name.to_vec(), ());
+                names.insert(name.to_vec());
                 ControlFlow::Continue(())
             })?;
         }
         let already = self.waiting.len();
-        for name in names.into_keys() {
+        for name in names {
             let path = [level.path.as_slice(), &[name]].concat();
             if self.scope.reaches_below(&path) {
-                self.name(level, path)?;
+                self.name(level, upper.as_ref(), path)?;
             }
         }
         // The first name's content comes first.
@@ -143,18 +157,23 @@ impl Archive<'_> {
         Ok(())
     }
 
-    fn name(&mut self, level: &Level, path: Vec<Vec<u8>>) -> Result<(), ArchiveError> {
+    fn name(
+        &mut self,
+        level: &Level,
+        upper: Option<&Arc<Directory>>,
+        path: Vec<Vec<u8>>,
+    ) -> Result<(), ArchiveError> {
         let name = path.last().map_or(&b""[..], Vec::as_slice);
         let original = match (self.stack, &level.lower) {
             (Some(stack), Some(lower)) => stack.lookup(lower, name)?,
             _ => None,
         };
-        let seen = match &level.upper {
+        let seen = match upper {
             Some(directory) => self.view.examine(directory, name)?,
             None => None,
         };
         let found = seen.map(|seen| (seen.stat.inode, seen.found));
-        let (Some(directory), Some((inode, found))) = (&level.upper, found) else {
+        let (Some(directory), Some((inode, found))) = (upper, found) else {
             return match original {
                 Some(original) if level.moved => self.lower(original, path),
                 _ => Ok(()),
@@ -209,8 +228,8 @@ impl Archive<'_> {
             Some(stack) => shown_below(stack, entry, original)?,
             None => None,
         };
-        let Some(upper) = present(parent.child(name))? else { return Ok(()) };
-        self.waiting.push(Level { upper: Some(Arc::new(upper)), lower, path, moved: moved || is_moved });
+        let upper = Some((Arc::clone(parent), Some(name.to_vec())));
+        self.waiting.push(Level { upper, lower, path, moved: moved || is_moved });
         Ok(())
     }
 
@@ -225,16 +244,28 @@ impl Archive<'_> {
         if !self.may_be_named(path) {
             return Ok(());
         }
+        let mut file = None;
+        if attributes.kind == Kind::File {
+            file = match spot.open_file(false, false) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.left_out.push(LeftOut { path: path.to_vec(), reason: UNREADABLE, is_loss: true });
+                    return Ok(());
+                }
+                opened => present(opened)?,
+            };
+            if file.is_none() {
+                return Ok(());
+            }
+        }
         let name = joined(path);
         if self.is_written(key, attributes, &name)? {
             return Ok(());
         }
         let mut entry = Entry { attributes: shown_attributes(spot)?, ..Entry::of(attributes, name) };
+        if let Some(file) = file {
+            return Ok(self.tar.file(&entry, &file)?);
+        }
         match attributes.kind {
-            Kind::File => {
-                let Some(file) = present(spot.open_file(false, false))? else { return Ok(()) };
-                return Ok(self.tar.file(&entry, &file)?);
-            }
             Kind::Symlink => match present(spot.read_link())? {
                 Some(target) => entry.link = target,
                 None => return Ok(()),
@@ -243,7 +274,7 @@ impl Archive<'_> {
                 self.leave_out(path, NO_SOCKETS);
                 return Ok(());
             }
-            Kind::Directory | Kind::Fifo | Kind::CharacterDevice | Kind::BlockDevice => {}
+            Kind::File | Kind::Directory | Kind::Fifo | Kind::CharacterDevice | Kind::BlockDevice => {}
         }
         Ok(self.tar.entry(&entry)?)
     }
@@ -308,6 +339,20 @@ impl Archive<'_> {
         Ok(())
     }
 
+    /// Writes names that show a file which was changed through another name.
+    fn shared_names(&mut self) -> Result<(), ArchiveError> {
+        let Some(stack) = self.stack else { return Ok(()) };
+        for SharedName { number, path } in shared_names(self.view, stack)? {
+            if let Some(copy) = self.view.copy_of(number, &self.fingerprint)?
+                && let Some(stat) = present(copy.stat())?.flatten()
+            {
+                let attributes = format::shown_attributes(&copy, &stat)?;
+                self.node(&copy, &attributes, Written::Upper(stat.inode), &path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn layer_file(
         &mut self,
         entry: &Entry,
@@ -328,7 +373,7 @@ impl Archive<'_> {
     }
 
     fn leave_out(&mut self, path: &[Vec<u8>], reason: &'static str) {
-        self.left_out.push(LeftOut { path: path.to_vec(), reason });
+        self.left_out.push(LeftOut { path: path.to_vec(), reason, is_loss: false });
     }
 
     /// Tells whether `path` is asked for and its name means itself in such an archive.

@@ -81,8 +81,11 @@ fn archive(view: &View, stack: Option<&Stack>, scope: &Scope, context: &Context)
         write_archive(view, stack, scope, &mut out).and_then(|left| Ok(out.flush().map(|()| left)?));
     match written {
         Ok(left_out) => {
-            for left in left_out {
+            for left in &left_out {
                 context.output.warn(&format!("left out `{}`: {}", shown(&left.path), left.reason));
+            }
+            if left_out.iter().any(|left| left.is_loss) {
+                return Err(Failure::new(FailureKind::Disk, "the archive is not complete"));
             }
             Ok(0)
         }

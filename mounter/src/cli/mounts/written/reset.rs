@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::node::Kind;
 use slotfs_fs::overlay::take_back::{self, TakeBackError};
-use slotfs_fs::overlay::{Change, Difference, Parts, Scope, Upper, View, owner};
+use slotfs_fs::overlay::{Change, Scope, Upper, View};
 
 use super::diff::{self, Line};
 use super::{consent, find, hold, layers_of, scope};
@@ -83,20 +82,10 @@ fn affected(view: &View, stack: Option<&Stack>, scope: &Scope) -> Result<Vec<Cha
     if let (Some(stack), false) = (stack, scope.is_everything()) {
         let plan = take_back::plan(view, stack, scope)?;
         for path in plan.other_names() {
-            let known = diff::collect(view, Some(stack), &Scope::of(vec![path.clone()]))?;
-            if known.is_empty() {
-                told.push(changed_through_another_name(path, stack)?);
-            }
-            told.extend(known);
+            told.extend(diff::collect(view, Some(stack), &Scope::of(vec![path.clone()]))?);
         }
     }
     Ok(told)
-}
-
-fn changed_through_another_name(path: &[Vec<u8>], stack: &Stack) -> Result<Change, Failure> {
-    let difference = Difference::Changed(Parts { content: true, ..Parts::default() });
-    let owner = owner::owner(stack, path.iter().map(Vec::as_slice))?;
-    Ok(Change { path: path.to_vec(), difference, kind: Some(Kind::File), now: None, owner })
 }
 
 fn tell(
