@@ -2,8 +2,12 @@
 //!
 //! Counted are the disk blocks of regular files, as `du` counts them; names, directories and marks are not. While an
 //! upper is in use the number lives in memory; when it is closed in order, `upper-index/used` keeps it, a symbolic link
-//! whose target is the number in decimal. Opening takes that away, so a crash leaves none, and everything is counted
-//! again.
+//! whose target is the number in decimal, a colon, and which run of the machine that was. Opening takes it away, so a crash
+//! leaves none; nothing is synced for that, so after a power failure an old one may be there again, of another run. Where
+//! none counts, all files are looked at again.
+//!
+//! A disk that gives a file blocks for its own tables later than the file was written is seen to have done so when the
+//! file is next changed or closed; until then the number may be low by a block for a file in many pieces.
 //!
 //! **Invariant:** a file's blocks are counted once, whichever threads work on it: each change is followed by a look at
 //! the file under one lock, and what is added is the difference from the look before.
@@ -16,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use super::Upper;
 use super::changes::listed;
-use crate::disk::unix::{Directory, Spot, Stat};
+use crate::disk::unix::{Directory, Spot, Stat, boot_identity};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
@@ -197,9 +201,9 @@ impl Allowance {
     }
 
     /// Forgets a file that was never given a name.
-    pub fn abandoned(&self, inode: u64) {
+    pub fn abandoned(&self, room: Room) {
         let mut state = self.state();
-        if let Some(known) = state.known.remove(&inode) {
+        if let Some(known) = state.known.remove(&room.inode) {
             state.used = state.used.saturating_sub(known.bytes);
         }
     }
@@ -215,10 +219,16 @@ impl Upper {
     /// # Errors
     /// What the host reports.
     pub fn used(&self) -> Result<u64, DiskError> {
-        match self.kept_number {
+        let kept = *self.kept_number.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept {
             Some(used) => Ok(used),
             None => self.count(),
         }
+    }
+
+    /// To be called by who changes files in the upper without counting.
+    pub(super) fn forget_number(&self) {
+        *self.kept_number.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Counts how much the files take.
@@ -252,13 +262,14 @@ impl Upper {
     /// # Errors
     /// What the host reports.
     pub fn keep_number(&self, used: u64) -> Result<(), DiskError> {
+        let Some(run) = boot_identity() else { return Ok(()) };
         let temporary = self.temporary();
-        self.work().make_symlink(temporary.name(), used.to_string().as_bytes())?;
+        self.work().make_symlink(temporary.name(), format!("{used}:{run}").as_bytes())?;
         temporary.publish(self.index_directory(), USED)
     }
 }
 
-/// Takes the kept number away, durably: whoever has the upper open may change it.
+/// Takes the kept number away: whoever has the upper open may change it.
 pub(super) fn take_number(index: &Arc<Directory>) -> Result<Option<u64>, DiskError> {
     let spot = Spot::named(index, USED);
     let number = match spot.stat()?.map(|stat| stat.attributes.kind) {
@@ -267,8 +278,13 @@ pub(super) fn take_number(index: &Arc<Directory>) -> Result<Option<u64>, DiskErr
         None => return Ok(None),
     };
     index.remove_tree(USED)?;
-    index.sync()?;
-    Ok(std::str::from_utf8(&number).ok().and_then(|text| text.parse().ok()))
+    Ok(parse(&number, boot_identity().as_deref()))
+}
+
+/// Reads a number that was kept in this `run` of the machine.
+fn parse(kept: &[u8], run: Option<&str>) -> Option<u64> {
+    let (number, kept_in) = std::str::from_utf8(kept).ok()?.split_once(':')?;
+    if run == Some(kept_in) { number.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -307,6 +323,16 @@ mod tests {
         drop((first, second));
         assert!(allowance.reserve(6 * 4096).is_some());
         assert!(allowance.reserve(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_number_of_another_run_of_the_machine_does_not_count() {
+        assert_eq!(parse(b"42:a", Some("a")), Some(42));
+        for (kept, run) in
+            [(&b"42:a"[..], Some("b")), (b"42:a", None), (b"42", Some("a")), (b"\xff:a", Some("a"))]
+        {
+            assert_eq!(parse(kept, run), None);
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub fn drop_owned(
     dropped: &dyn Fn(Option<u32>) -> bool,
 ) -> Result<Dropped, LayerError> {
     upper.bind(&stack.fingerprint())?;
+    upper.forget_number();
     let mut total = Dropped::default();
     let root = Arc::clone(upper.root());
     let mut levels = vec![level(root, Vec::new(), OwnerWalk::root(stack)?)?];

@@ -55,7 +55,7 @@ pub struct Upper {
     device_whiteouts: bool,
     sequence: AtomicU64,
     /// How much the files take, if the last one to have it open left that behind.
-    kept_number: Option<u64>,
+    kept_number: Mutex<Option<u64>>,
     /// Held as long as this upper is open; the kernel releases it when the process dies.
     _lock: OwnedFd,
 }
@@ -104,7 +104,7 @@ impl Upper {
             layers: OnceLock::new(),
             device_whiteouts,
             sequence: AtomicU64::new(0),
-            kept_number,
+            kept_number: Mutex::new(kept_number),
             _lock: held,
         })
     }

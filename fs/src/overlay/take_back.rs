@@ -167,6 +167,7 @@ impl Upper {
     /// Takes `name` away in one step, whatever is in it.
     pub(super) fn discard(&self, directory: &Arc<Directory>, name: &[u8]) -> Result<(), DiskError> {
         let going = self.temporary();
+        self.forget_number();
         directory.make_movable(name)?;
         directory.rename(name, &self.work, going.name())
     }

@@ -76,12 +76,15 @@ impl Volume {
             .copy_node(upper, node, (lower, &attributes, keep), &prepared)
             .and_then(|()| self.copy_attributes(upper, node, &prepared.spot(), &attributes));
         let counted = match &self.allowance {
-            Some(allowance) => prepared.spot().stat()?.map(|stat| (allowance, stat.inode)),
+            Some(allowance) => {
+                let room = prepared.spot().stat()?.as_ref().and_then(Room::of_stat);
+                room.map(|room| allowance.settle(|| Ok(room)).map(|_| (allowance, room))).transpose()?
+            }
             None => None,
         };
         let published = built.and_then(|()| self.publish_copy(upper, node, prepared, &attributes));
-        if let Some((allowance, inode)) = counted.filter(|_| !matches!(published, Ok(true))) {
-            allowance.abandoned(inode);
+        if let Some((allowance, room)) = counted.filter(|_| !matches!(published, Ok(true))) {
+            allowance.abandoned(room);
         }
         published
     }
@@ -116,6 +119,9 @@ impl Volume {
         keep: Option<u64>,
     ) -> Result<(), FsError> {
         let target = upper.work().create_file(prepared.name(), 0o600)?;
+        if let Some(allowance) = &self.allowance {
+            allowance.begin(Room::of_file(&target)?);
+        }
         let length = keep.map_or(size, |keep| keep.min(size));
         if length == 0 {
             return Ok(());
@@ -124,13 +130,12 @@ impl Volume {
             Some(allowance) => Some(allowance.reserve(length).ok_or_else(full)?),
             None => None,
         };
+        let filled = self.fill_copy(&target, (layer, at), length);
         if let Some(allowance) = &self.allowance {
-            allowance.begin(Room::of_file(&target)?);
-            let filled = self.fill_copy(&target, (layer, at), length);
+            // Before what was reserved is anybody's again.
             allowance.settle(|| Room::of_file(&target))?;
-            return filled;
         }
-        self.fill_copy(&target, (layer, at), length)
+        filled
     }
 
     fn fill_copy(&self, target: &File, (layer, at): (u32, LayerNode), length: u64) -> Result<(), FsError> {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::table::{Freed, Node};
 use super::{FsError, Space, Volume, lock};
-use crate::disk::unix::{Spot, allocate, data_from, hole_from, no_space, set_length};
+use crate::disk::unix::{Spot, Stat, allocate, data_from, hole_from, no_space, set_length};
 use crate::disk::{Context, DiskError};
+use crate::node::Kind;
 use crate::overlay::allowance::{Allowance, Room};
 
 /// What is written at a time where there is hardly any room left, in bytes.
@@ -118,6 +119,21 @@ impl Volume {
             allowance.lost(room, is_open);
         }
         Ok(())
+    }
+
+    /// Looks again at a file whose blocks the disk may have settled only now: it allocates late, takes back what it set
+    /// aside for more, and needs blocks for its own tables. The names are held.
+    pub(super) fn count_again(&self, node: &Node) {
+        let Some(allowance) = self.allowance.as_ref().filter(|_| node.kind == Kind::File) else { return };
+        let look = || Ok(self.spot(node)?.map(|spot| spot.stat()).transpose()?.flatten());
+        let counted = look().and_then(|stat: Option<Stat>| match stat.as_ref().and_then(Room::of_stat) {
+            Some(room) => Ok(allowance.settle(|| Ok(room)).map(drop)?),
+            None => Ok(()),
+        });
+        if let Err(error) = counted {
+            let error: FsError = error;
+            tracing::debug!("{error}");
+        }
     }
 
     /// Gives back the room of files that nobody has any more, before the host may use their numbers again.

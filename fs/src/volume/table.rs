@@ -226,7 +226,11 @@ impl Table {
     pub(super) fn closed(&mut self, id: NodeId) -> Vec<Freed> {
         let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
         slot.handles = slot.handles.saturating_sub(1);
-        self.drop_unused(id)
+        // Without a name and not open any more, it is as good as gone, even if somebody still remembers it.
+        let closed = slot.detached.clone().filter(|_| slot.handles == 0).map(Freed);
+        let mut freed = self.drop_unused(id);
+        freed.extend(closed);
+        freed
     }
 
     /// Returns how many nodes are known; the root is always one.

@@ -100,6 +100,13 @@ pub fn own_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// Returns what tells this run of the machine from every other, where the host says so.
+#[must_use]
+pub fn boot_identity() -> Option<String> {
+    let found = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(found.trim().to_owned()).filter(|found| !found.is_empty())
+}
+
 /// Makes a device number of `major` and `minor` as the host encodes it.
 #[must_use]
 pub fn device_number(major: u32, minor: u32) -> u64 {
