@@ -66,6 +66,8 @@ pub enum Step<'a> {
         /// Why nothing can be mounted.
         reason: &'a str,
     },
+    /// What is written has no bound, although one is wanted: the package is unpacked.
+    Unbounded,
     /// All is ready and the program starts; nothing more is heard.
     Starting,
     /// A setup command begins.

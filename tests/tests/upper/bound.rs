@@ -410,6 +410,8 @@ fn the_bound_comes_from_variable_and_file_too() {
     };
     assert_eq!(mounted(None), 5 << 20);
     assert_eq!(mounted(Some("6MiB")), 6 << 20);
+    let unpacked = home.run(["run", "app.psp", "--mode", "extract", "--max-upper", "1MiB"]).success();
+    assert!(unpacked.stderr.contains("unpacked files have no bound"), "{}", unpacked.stderr);
     let mut wrong = home.slotfs(["mount", "app.psp"]);
     slotfs_tests::command::Done::of(wrong.env("SLOTFS_MAX_UPPER", "much")).code(109);
 }

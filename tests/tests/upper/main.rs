@@ -5,6 +5,7 @@
 mod archive;
 mod bound;
 mod diff;
+mod marks;
 mod reset;
 mod snapshot;
 mod support;
