@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_record_counts_its_own_length() {
-        assert_eq!(record(b"path", b"a"), b"10 path=a\n");
+        assert_eq!(record(b"path", b"a"), b"9 path=a\n");
         assert_eq!(record(b"path", b"ab"), b"11 path=ab\n");
         let long = record(b"path", &[b'x'; 93]);
         assert_eq!(long.len(), 103);
