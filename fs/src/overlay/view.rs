@@ -88,6 +88,16 @@ impl View {
         &self.root
     }
 
+    /// Tells whether the upper was last used over other layers than those with the fingerprint `layers`.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn is_over_others(&self, layers: &str) -> Result<bool, DiskError> {
+        let Some(index) = &self.index else { return Ok(false) };
+        let known = present(Spot::named(index, index::LAYERS).read_link())?;
+        Ok(known.is_some_and(|known| known != layers.as_bytes()))
+    }
+
     /// Returns the copy that shows under every name of the layers' node `number`, if there is one. `layers` is the
     /// fingerprint of the layers; copies over others are not looked at.
     ///

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use slotfs_tests::command::{Done, Home, binary, missing_fuse, setup_script};
+use slotfs_tests::package::{SlotSpec, Tree};
 use slotfs_tests::tree;
 
 use super::support::{mounted, package, write};
@@ -114,6 +115,32 @@ fn a_file_with_several_names_is_taken_back_under_all() {
     home.run(["mount", "app.psp"]).success();
     assert_eq!(fs::read_to_string(root.join("lib/tool-too")).unwrap(), "#!/bin/sh\n");
     assert!(!root.join("lib/tool").exists(), "a removed name came back unasked");
+    unmount(&home);
+}
+
+#[test]
+fn what_was_written_without_slots_for_development_is_told_and_taken_back_as_such() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let more = Tree::new().file("dev/tool", 0o755, b"tool\n").hard_link("dev/same", "dev/tool");
+    let more = SlotSpec::tree("tools", "tar", more).lifecycle("dev", 8);
+    home.package("app.psp", package().slot(more));
+    let root = home.workenv("app");
+    home.run(["mount", "app.psp", "--production"]).success();
+    assert!(!root.join("dev").exists());
+    fs::write(root.join("lib/tool"), "changed").unwrap();
+    fs::write(root.join("lib/x.py"), "changed").unwrap();
+    unmount(&home);
+    home.run(["reset", "app", "lib/x.py", "-y"]).success();
+    home.run(["mount", "app.psp", "--production"]).success();
+    assert_eq!(
+        fs::read_to_string(root.join("lib/tool-too")).unwrap(),
+        "changed",
+        "it was not to be taken back"
+    );
+    assert_eq!(fs::read_to_string(root.join("lib/x.py")).unwrap(), "print(1)\n");
     unmount(&home);
 }
 

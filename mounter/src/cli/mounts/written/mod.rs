@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use slotfs_fs::disk::unix::own_ids;
 use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::overlay::Scope;
+use slotfs_fs::overlay::{Scope, View};
 use slotfs_fs::package::Package;
 
 use crate::cli::context::Context;
@@ -93,21 +93,31 @@ fn stack(package: &Package, listed: &Listed, context: &Context) -> Result<Stack,
     let limits = layers::limits(context.settings.limits());
     // As the serving process shows them.
     let options = SlotOptions { limits, owner: Some(own_ids()), ..SlotOptions::default() };
-    let positions = mounted_positions(package, listed)?;
-    let mut placed = Vec::new();
-    for slot in package.slots().iter().filter(|slot| positions.contains(&slot.position)) {
-        placed.push(OpenSlot::open(slot, &verification, &home, &options)?.placed(slot, true));
-    }
-    Ok(Stack::new(placed))
-}
-
-/// Returns which slots are mounted now, or by the next run.
-fn mounted_positions(package: &Package, listed: &Listed) -> Result<Vec<u32>, Failure> {
+    let joined = |positions: &[u32]| -> Result<Stack, Failure> {
+        let mut placed = Vec::new();
+        for slot in package.slots().iter().filter(|slot| positions.contains(&slot.position)) {
+            placed.push(OpenSlot::open(slot, &verification, &home, &options)?.placed(slot, true));
+        }
+        Ok(Stack::new(placed))
+    };
     let record = SessionRecord::read(&Place::of(listed.workenv.clone())).ok().flatten();
     if let Some(record) = record.filter(|record| record.request.content == package.id()) {
-        return Ok(record.request.slots.iter().map(|slot| slot.position).collect());
+        let positions: Vec<u32> = record.request.slots.iter().map(|slot| slot.position).collect();
+        return joined(&positions);
     }
-    let plans = plan::slots(package, &Wishes::default(), plan::machine())?;
+    let usual = joined(&positions_in_run(package, false)?)?;
+    let view = View::open(&listed.workenv.upper())?;
+    if view.map_or(Ok(false), |view| view.is_over_others(&usual.fingerprint()))? {
+        // It was last run without the slots for development.
+        return joined(&positions_in_run(package, true)?);
+    }
+    Ok(usual)
+}
+
+/// Returns which slots a run mounts.
+fn positions_in_run(package: &Package, production: bool) -> Result<Vec<u32>, Failure> {
+    let wishes = Wishes { production, ..Wishes::default() };
+    let plans = plan::slots(package, &wishes, plan::machine())?;
     Ok(plans.iter().filter(|plan| plan.in_run).map(|plan| plan.position).collect())
 }
 
