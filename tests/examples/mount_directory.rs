@@ -34,7 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let placed = PlacedLayer { name: "directory".into(), layer, target: Vec::new(), writable: true };
     let upper = Upper::open(Path::new(upper), Path::new(work))?;
-    let volume = Arc::new(Volume::new(vec![placed], Some(upper), VolumeOptions { devices: true })?);
+    let volume = Arc::new(Volume::new(
+        vec![placed],
+        Some(upper),
+        VolumeOptions { devices: true, ..VolumeOptions::default() },
+    )?);
     let mut options = MountOptions::new(lower);
     (options.devices, options.set_id) = (true, true);
     if has("--requests") {

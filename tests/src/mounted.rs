@@ -148,7 +148,11 @@ impl Writable {
             target: Vec::new(),
             writable: true,
         };
-        let volume = Volume::new(vec![placed], Some(upper), VolumeOptions { devices: true });
+        let volume = Volume::new(
+            vec![placed],
+            Some(upper),
+            VolumeOptions { devices: true, ..VolumeOptions::default() },
+        );
         self.mounted = Mounted::with(volume.expect("a volume over memory"), |options| {
             options.open = self.mode;
             options.read_only = self.read_only;

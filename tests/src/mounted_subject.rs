@@ -40,7 +40,7 @@ impl MountedSubject {
 
     fn start(&mut self) -> bool {
         let upper = Upper::open(&self.folder.join("upper"), &self.folder.join("work")).expect("it opens");
-        let options = VolumeOptions { devices: true };
+        let options = VolumeOptions { devices: true, ..VolumeOptions::default() };
         let volume = Volume::new(self.layers.clone(), Some(upper), options).expect("it starts");
         self.mounted = Mounted::with(volume, |options| {
             options.devices = true;

@@ -139,7 +139,7 @@ impl VolumeSubject {
         let upper = upper.expect("it opens");
         let left = std::fs::read_dir(self.folder.join("work")).expect("it can be listed").count();
         assert_eq!(left, 0, "half-done work is cleared");
-        let options = VolumeOptions { devices: true };
+        let options = VolumeOptions { devices: true, ..VolumeOptions::default() };
         self.volume = Some(Volume::new(self.layers.clone(), Some(upper), options).expect("it starts"));
     }
 

@@ -53,7 +53,11 @@ impl Workplace {
             target: Vec::new(),
             writable: true,
         };
-        let volume = Volume::new(vec![placed], Some(upper), VolumeOptions { devices: true });
+        let volume = Volume::new(
+            vec![placed],
+            Some(upper),
+            VolumeOptions { devices: true, ..VolumeOptions::default() },
+        );
         let volume = Arc::new(volume.expect("a volume over memory"));
         self.volume = Some(Arc::clone(&volume));
         self.mounted = Mounted::at(volume, &self.root, &MountOptions::new("slotfs-test"));

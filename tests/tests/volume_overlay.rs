@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::overlay::{Difference, Upper, changes, drop_owned};
+use slotfs_fs::overlay::{Difference, Scope, Upper, View, changes, drop_owned};
 use slotfs_fs::volume::{
     Access, Caller, FsError, Lookup, NodeId, PlacedLayer, RenameMode, SetAttributes, Volume, VolumeOptions,
 };
@@ -109,16 +109,16 @@ fn work(folder: &Path) {
 }
 
 fn told(folder: &Path) -> BTreeSet<String> {
-    let upper = Upper::open(&folder.join("upper"), &folder.join("work")).unwrap();
+    let view = View::open(&folder.join("upper")).unwrap().unwrap();
     let stack = Stack::new(layers(true));
     let mut all = BTreeSet::new();
-    changes(&upper, &stack, &mut |change| {
+    changes(&view, Some(&stack), &Scope::default(), &mut |change| {
         let path: Vec<_> =
             change.path.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let mark = match &change.difference {
             Difference::Added { from: Some(from) } => format!("+({})", String::from_utf8_lossy(from)),
             Difference::Added { from: None } => "+".into(),
-            Difference::Changed => "~".into(),
+            Difference::Changed(_) => "~".into(),
             Difference::Removed => "-".into(),
         };
         let owner = change.owner.map_or("none", |layer| &stack.layer(layer).name);
@@ -135,6 +135,7 @@ fn changes_are_told_with_the_slot_they_belong_to() {
     work(folder.path());
     let expected = [
         "~ one/a first",
+        "~ one/b first",
         "~ one/linked first",
         "+ one/new first",
         "+ one/from two first",

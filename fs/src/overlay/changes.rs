@@ -1,17 +1,23 @@
 //! What was changed, read from the upper directory alone: its size is that of the changes, not of the tree.
+//!
+//! It may be read while a volume works over it: what vanishes meanwhile is not told. Without the layers what was
+//! written is still told, only less exactly: what replaced a file of theirs counts as added, what was moved as changed.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::format::{Found, UpperEntry};
-use super::owner::OwnerWalk;
-use super::{Upper, format};
+use super::Upper;
+use super::format::{self, Found, UpperEntry};
+use super::owner::{OwnerWalk, owner};
+use super::shared::{SharedName, shared_names};
+use super::view::{Scope, Seen, View, present};
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, Spot};
+use crate::disk::unix::{Directory, Spot, is_root, own_ids};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind};
 
 /// How a path differs from the layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +28,23 @@ pub enum Difference {
         from: Option<Vec<u8>>,
     },
     /// Content or attributes differ, or it is another node.
-    Changed,
+    Changed(Parts),
     /// The layers have something there that does not show.
     Removed,
+}
+
+/// What of a node differs. None of them: it was copied up, and looks the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The content may differ: size or modification time do, or it is another node. A copied-up file with the
+    /// original's size and modification time has its content, as everybody assumes who compares without reading.
+    pub content: bool,
+    /// Permission bits.
+    pub mode: bool,
+    /// User or group.
+    pub owner: bool,
+    /// Extended attributes.
+    pub attributes: bool,
 }
 
 /// One difference.
@@ -34,8 +54,10 @@ pub struct Change {
     pub path: Vec<Vec<u8>>,
     /// How it differs.
     pub difference: Difference,
-    /// What is there, or was.
-    pub kind: Kind,
+    /// What is there, or was; `None` where something was removed and the layers are not there to tell.
+    pub kind: Option<Kind>,
+    /// What is there now.
+    pub now: Option<Attributes>,
     /// Position of the layer that the path belongs to.
     pub owner: Option<u32>,
 }
@@ -44,125 +66,224 @@ pub struct Change {
 struct Waiting {
     parent: Arc<Directory>,
     path: Vec<Vec<u8>>,
-    walk: OwnerWalk,
+    walk: Option<OwnerWalk>,
     /// What of the layers shows in it.
     lower: Option<Lower>,
 }
 
-/// Visits every difference between the volume and its layers, a directory before what is in it.
+/// Calls `visit` for every difference in `scope` between the volume and its layers, a directory before what is in
+/// it. Without `stack` nobody says what the layers hold.
 ///
-/// Names of hard-linked files of the layers that were changed through another name are told only where they
-/// have been written down.
+/// Names of hard-linked files of the layers that were changed through another name are told last.
 ///
 /// # Errors
 /// A layer or the host could not answer.
 pub fn changes(
-    upper: &Upper,
-    stack: &Stack,
+    view: &View,
+    stack: Option<&Stack>,
+    scope: &Scope,
     visit: &mut dyn FnMut(&Change) -> ControlFlow<()>,
 ) -> Result<(), LayerError> {
-    upper.bind(&stack.fingerprint())?;
-    let root = OwnerWalk::root(stack)?;
-    let lower = root.lower.clone();
-    let mut waiting = vec![Waiting { parent: Arc::clone(upper.root()), path: Vec::new(), walk: root, lower }];
+    let walk = stack.map(OwnerWalk::root).transpose()?;
+    let lower = walk.as_ref().and_then(|walk| walk.lower.clone());
+    let mut waiting = vec![Waiting { parent: Arc::clone(view.root()), path: Vec::new(), walk, lower }];
     while let Some(at) = waiting.pop() {
-        let directory = match at.path.last() {
-            Some(name) => Arc::new(at.parent.child(name)?),
-            None => Arc::clone(&at.parent),
+        let Some((directory, names)) = listed(&at.parent, at.path.last().map(Vec::as_slice))? else {
+            continue;
         };
-        let mut names = directory.list()?;
-        names.sort_unstable_by(|one, other| other.name.cmp(&one.name));
         let mut below = Vec::new();
-        for listed in names.into_iter().rev() {
-            let walk = at.walk.child(stack, &listed.name)?;
-            let original = match &at.lower {
-                Some(lower) => stack.lookup(lower, &listed.name)?,
-                None => None,
-            };
-            let path = [at.path.clone(), vec![listed.name.clone()]].concat();
-            let found = upper.examine(&directory, &listed.name, true)?;
-            let spot = Spot::named(&directory, &listed.name);
-            let Some(change) = compare(stack, &found, original.as_ref(), &spot)? else {
-                // Only a directory can be there without a difference of its own.
-                if matches!(found, Found::Entry(_)) {
-                    below.push(Waiting { parent: Arc::clone(&directory), path, walk, lower: original });
+        for name in names {
+            let path = [at.path.clone(), vec![name.clone()]].concat();
+            if !scope.reaches_below(&path) {
+                continue;
+            }
+            let (walk, original) = match (stack, &at.walk) {
+                (Some(stack), Some(walk)) => {
+                    let lower = at.lower.as_ref().map(|lower| stack.lookup(lower, &name)).transpose()?;
+                    (Some(walk.child(stack, &name)?), lower.flatten())
                 }
+                _ => (None, None),
+            };
+            let Some(seen) = view.examine(&directory, &name)? else { continue };
+            let spot = Spot::named(&directory, &name);
+            let owner = walk.as_ref().and_then(|walk| walk.owner);
+            if scope.holds(&path)
+                && let Some((difference, kind)) = compare(stack, &seen, original.as_ref(), &spot)?
+            {
+                let now = seen.entry().map(|entry| entry.attributes);
+                let told = Change { path: path.clone(), difference, kind, now, owner };
+                if visit(&told).is_break() {
+                    return Ok(());
+                }
+            }
+            let Some(entry) = seen.entry().filter(|entry| entry.attributes.kind == Kind::Directory) else {
                 continue;
             };
-            let (difference, kind) = change;
-            let told = Change { path: path.clone(), difference, kind, owner: walk.owner };
-            if visit(&told).is_break() {
-                return Ok(());
-            }
-            let Found::Entry(entry) = found else { continue };
-            if entry.attributes.kind != Kind::Directory {
-                continue;
-            }
-            let hidden = original.as_ref().filter(|_| entry.opaque);
-            if let Some(hidden) = hidden
-                && tell_hidden(stack, hidden, &spot, &path, &walk, visit)?.is_break()
+            if let (Some(stack), Some(walk)) = (stack, &walk)
+                && let Some(hidden) = original.as_ref().filter(|_| entry.opaque)
+                && tell_hidden(stack, hidden, &spot, (&path, walk, scope), visit)?.is_break()
             {
                 return Ok(());
             }
-            let lower = shown_below(stack, &entry, original)?;
+            let lower = match stack {
+                Some(stack) => shown_below(stack, entry, original)?,
+                None => None,
+            };
             below.push(Waiting { parent: Arc::clone(&directory), path, walk, lower });
         }
         below.reverse();
         waiting.append(&mut below);
     }
+    match stack {
+        Some(stack) => tell_shared(view, stack, scope, visit),
+        None => Ok(()),
+    }
+}
+
+/// Tells of names that show a file which was changed through another name.
+fn tell_shared(
+    view: &View,
+    stack: &Stack,
+    scope: &Scope,
+    visit: &mut dyn FnMut(&Change) -> ControlFlow<()>,
+) -> Result<(), LayerError> {
+    let fingerprint = stack.fingerprint();
+    for SharedName { number, path } in shared_names(view, stack)? {
+        let Some(copy) = view.copy_of(number, &fingerprint)?.filter(|_| scope.holds(&path)) else { continue };
+        let Some(stat) = present(copy.stat())?.flatten() else { continue };
+        let owner = owner(stack, path.iter().map(Vec::as_slice))?;
+        let now = format::shown_attributes(&copy, &stat)?;
+        let difference = Difference::Changed(Parts { content: true, ..Parts::default() });
+        let told = Change { path, difference, kind: Some(now.kind), now: Some(now), owner };
+        if visit(&told).is_break() {
+            break;
+        }
+    }
     Ok(())
+}
+
+/// An open directory and the names in it, in byte order.
+pub(super) type Listing = (Arc<Directory>, Vec<Vec<u8>>);
+
+/// Opens the directory `name` of `parent` (without a name, `parent` itself) and lists it in byte order; `None` when
+/// it is gone.
+pub(super) fn listed(parent: &Arc<Directory>, name: Option<&[u8]>) -> Result<Option<Listing>, DiskError> {
+    let directory = match name {
+        Some(name) => match present(parent.child(name))? {
+            Some(directory) => Arc::new(directory),
+            None => return Ok(None),
+        },
+        None => Arc::clone(parent),
+    };
+    let Some(names) = present(directory.list())? else { return Ok(None) };
+    let mut names: Vec<Vec<u8>> = names.into_iter().map(|entry| entry.name).collect();
+    names.sort_unstable();
+    Ok(Some((directory, names)))
+}
+
+impl Seen {
+    /// Returns what is there, if it is no whiteout.
+    #[must_use]
+    pub fn entry(&self) -> Option<&UpperEntry> {
+        match &self.found {
+            Found::Entry(entry) => Some(entry),
+            Found::Nothing | Found::Whiteout => None,
+        }
+    }
 }
 
 /// Compares what is under a name with what the layers have there.
 fn compare(
-    stack: &Stack,
-    found: &Found,
+    stack: Option<&Stack>,
+    seen: &Seen,
     original: Option<&Lower>,
     spot: &Spot,
-) -> Result<Option<(Difference, Kind)>, LayerError> {
-    let entry = match (found, original) {
-        (Found::Nothing, _) | (Found::Whiteout, None) => return Ok(None),
-        (Found::Whiteout, Some(original)) => return Ok(Some((Difference::Removed, original.kind))),
-        (Found::Entry(entry), _) => entry,
+) -> Result<Option<(Difference, Option<Kind>)>, LayerError> {
+    let Some(entry) = seen.entry() else {
+        let kind = original.map(|original| original.kind);
+        // A whiteout over nothing hides nothing.
+        return Ok((stack.is_none() || kind.is_some()).then_some((Difference::Removed, kind)));
     };
     let kind = entry.attributes.kind;
+    let told = |difference| Ok(Some((difference, Some(kind))));
     if let Some(from) = &entry.redirect {
-        return Ok(Some((Difference::Added { from: Some(from.clone()) }, kind)));
+        return told(Difference::Added { from: Some(from.clone()) });
     }
-    let Some(original) = original else { return Ok(Some((Difference::Added { from: None }, kind))) };
-    let merged = kind == Kind::Directory && original.kind == Kind::Directory && !entry.opaque;
-    if merged && same_attributes(stack, entry, original, spot)? {
+    let other = Parts { content: true, ..Parts::default() };
+    let (Some(stack), Some(original)) = (stack, original) else {
+        return match (stack.is_none() && seen.copied, kind) {
+            // It was copied up to hold something, as far as can be told.
+            (true, Kind::Directory) if !entry.opaque => Ok(None),
+            (false, _) if !entry.opaque || stack.is_some() => told(Difference::Added { from: None }),
+            _ => told(Difference::Changed(other)),
+        };
+    };
+    if kind != original.kind || kind == Kind::Directory && entry.opaque {
+        return told(Difference::Changed(other));
+    }
+    let before = stack.attributes(original)?;
+    let content = content_differs(stack, seen, (original, &before), spot)?;
+    let parts = Parts {
+        content,
+        mode: kind != Kind::Symlink && entry.attributes.mode != before.mode,
+        owner: owner_differs(&entry.attributes, &before),
+        attributes: attributes_differ(stack, original, spot)?,
+    };
+    // Only a directory can be there without a difference of its own.
+    if kind == Kind::Directory && parts == Parts::default() {
         return Ok(None);
     }
-    Ok(Some((Difference::Changed, kind)))
+    told(Difference::Changed(parts))
 }
 
-/// Tells whether a directory was copied up only to hold something.
-fn same_attributes(
+/// Tells whether a node of the same kind may have another content, without reading it.
+fn content_differs(
     stack: &Stack,
-    entry: &UpperEntry,
-    original: &Lower,
+    seen: &Seen,
+    (original, before): (&Lower, &Attributes),
     spot: &Spot,
 ) -> Result<bool, LayerError> {
-    let (now, before) = (entry.attributes, stack.attributes(original)?);
-    if (now.mode, now.user, now.group) != (before.mode, before.user, before.group) {
-        return Ok(false);
+    let now = seen.entry().map_or(&seen.stat.attributes, |entry| &entry.attributes);
+    Ok(match (now.kind, original.top()) {
+        (Kind::Directory, _) => false,
+        (Kind::File, _) => !seen.copied || (now.size, now.modified) != (before.size, before.modified),
+        (Kind::Symlink, Some((layer, node))) => {
+            let target = stack.layer(layer).layer.read_link(node)?;
+            present(spot.read_link())?.is_some_and(|now| now != target)
+        }
+        _ => now.device != before.device,
+    })
+}
+
+/// Who may not give files away has copies that belong to himself.
+fn owner_differs(now: &Attributes, before: &Attributes) -> bool {
+    if is_root() {
+        return (now.user, now.group) != (before.user, before.group);
     }
-    let mut names: Vec<_> = spot.xattr_names()?.iter().filter_map(|name| format::shown_name(name)).collect();
+    now.group != before.group && now.group != own_ids().1
+}
+
+fn attributes_differ(stack: &Stack, original: &Lower, spot: &Spot) -> Result<bool, LayerError> {
+    let names = match spot.xattr_names() {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
+        other => present(other)?,
+    };
+    let Some(names) = names else { return Ok(false) };
+    let mut names: Vec<_> = names.iter().filter_map(|name| format::shown_name(name)).collect();
     names.sort_unstable();
     let before = match original.top() {
         Some((layer, node)) => stack.layer(layer).layer.extended_attributes(node)?,
         None => Vec::new(),
     };
     if !names.iter().eq(before.iter().map(|(name, _)| name)) {
-        return Ok(false);
+        return Ok(true);
     }
     for (name, value) in before {
-        if spot.xattr(&format::stored_name(&name))? != Some(value) {
-            return Ok(false);
+        if present(spot.xattr(&format::stored_name(&name)))?.is_some_and(|now| now != Some(value)) {
+            return Ok(true);
         }
     }
-    Ok(true)
+    Ok(false)
 }
 
 /// Tells what a directory that took another's place hides.
@@ -170,15 +291,15 @@ fn tell_hidden(
     stack: &Stack,
     hidden: &Lower,
     spot: &Spot,
-    path: &[Vec<u8>],
-    walk: &OwnerWalk,
+    (path, walk, scope): (&[Vec<u8>], &OwnerWalk, &Scope),
     visit: &mut dyn FnMut(&Change) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, LayerError> {
     if hidden.kind != Kind::Directory {
         return Ok(ControlFlow::Continue(()));
     }
     let Spot::Named { directory, name } = spot else { return Ok(ControlFlow::Continue(())) };
-    let present: HashSet<_> = directory.child(name)?.list()?.into_iter().map(|entry| entry.name).collect();
+    let Some((_, present)) = listed(directory, Some(name))? else { return Ok(ControlFlow::Continue(())) };
+    let present: HashSet<_> = present.into_iter().collect();
     let mut gone = Vec::new();
     stack.list(hidden, &mut |name, _, kind| {
         if !present.contains(name) {
@@ -189,7 +310,11 @@ fn tell_hidden(
     for (name, kind) in gone {
         let owner = walk.child(stack, &name)?.owner;
         let path = [path, &[name]].concat();
-        if visit(&Change { path, difference: Difference::Removed, kind, owner }).is_break() {
+        if !scope.holds(&path) {
+            continue;
+        }
+        let told = Change { path, difference: Difference::Removed, kind: Some(kind), now: None, owner };
+        if visit(&told).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -197,7 +322,7 @@ fn tell_hidden(
 }
 
 /// Returns what of the layers shows in a directory of the upper.
-fn shown_below(
+pub(super) fn shown_below(
     stack: &Stack,
     entry: &UpperEntry,
     original: Option<Lower>,

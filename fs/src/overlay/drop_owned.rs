@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Upper;
 use super::format::{self, Found, UpperEntry};
 use super::owner::OwnerWalk;
-use super::{Upper, index};
 use crate::disk::unix::{Directory, SetTimes, Spot, is_root};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
@@ -41,6 +41,7 @@ pub fn drop_owned(
     dropped: &dyn Fn(Option<u32>) -> bool,
 ) -> Result<Dropped, LayerError> {
     upper.bind(&stack.fingerprint())?;
+    upper.forget_number();
     let mut total = Dropped::default();
     let root = Arc::clone(upper.root());
     let mut levels = vec![level(root, Vec::new(), OwnerWalk::root(stack)?)?];
@@ -139,27 +140,4 @@ fn forget_number(
 /// Returns the position of the layer that a number is from.
 fn layer_of(number: u64) -> Option<u32> {
     u32::try_from(number >> 32).ok()?.checked_sub(1)
-}
-
-impl Upper {
-    /// Removes everything that was ever written, the root's attributes included.
-    ///
-    /// # Errors
-    /// What the host reports; what was removed until then stays removed.
-    pub fn clear(&self) -> Result<(), LayerError> {
-        for entry in self.root().list()? {
-            self.root().remove_tree(&entry.name)?;
-        }
-        for entry in self.index_directory().list()? {
-            self.index_directory().remove_tree(&entry.name)?;
-        }
-        *self.index() = index::Index::default();
-        let root = Spot::named(self.root(), b".");
-        for name in root.xattr_names()? {
-            if name.starts_with(b"user.") {
-                root.remove_xattr(&name)?;
-            }
-        }
-        Ok(())
-    }
 }

@@ -118,6 +118,39 @@ pub fn shown_attributes(spot: &Spot, stat: &Stat) -> Result<Attributes, DiskErro
     Ok(attributes)
 }
 
+/// Looks at `name` in `directory`, whoever has the upper open; inode numbers are not looked for. The first of what is
+/// returned is what the host says; `None` when there is nothing.
+///
+/// # Errors
+/// What the host reports.
+pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Found)>, DiskError> {
+    let Some(stat) = directory.stat(name)? else { return Ok(None) };
+    let spot = Spot::named(directory, name);
+    let kind = stat.attributes.kind;
+    if kind == Kind::CharacterDevice && stat.attributes.device == 0 {
+        return Ok(Some((stat, Found::Whiteout)));
+    }
+    if kind == Kind::File && stat.attributes.size == 0 && spot.xattr(WHITEOUT)?.is_some() {
+        return Ok(Some((stat, Found::Whiteout)));
+    }
+    let mut entry = UpperEntry {
+        attributes: shown_attributes(&spot, &stat)?,
+        inode: stat.inode,
+        number: None,
+        opaque: false,
+        impure: false,
+        redirect: None,
+    };
+    if kind == Kind::Directory {
+        let opaque = spot.xattr(OPAQUE)?;
+        entry.opaque = opaque.as_deref() == Some(b"y");
+        entry.redirect = spot.xattr(REDIRECT)?;
+        // Whiteouts of the second form look like files, so such a directory needs a closer look, too.
+        entry.impure = opaque.as_deref() == Some(b"x") || spot.xattr(IMPURE)?.is_some();
+    }
+    Ok(Some((stat, Found::Entry(entry))))
+}
+
 impl Upper {
     /// Looks at `name` in `directory`. Inode numbers are looked for only when `numbered`.
     ///
@@ -129,32 +162,13 @@ impl Upper {
         name: &[u8],
         numbered: bool,
     ) -> Result<Found, DiskError> {
-        let Some(stat) = directory.stat(name)? else { return Ok(Found::Nothing) };
-        let spot = Spot::named(directory, name);
-        let kind = stat.attributes.kind;
-        if kind == Kind::CharacterDevice && stat.attributes.device == 0 {
-            return Ok(Found::Whiteout);
-        }
-        if kind == Kind::File && stat.attributes.size == 0 && spot.xattr(WHITEOUT)?.is_some() {
-            return Ok(Found::Whiteout);
-        }
-        let mut entry = UpperEntry {
-            attributes: shown_attributes(&spot, &stat)?,
-            inode: stat.inode,
-            number: self.indexed_number(stat.inode),
-            opaque: false,
-            impure: false,
-            redirect: None,
-        };
-        if numbered && entry.number.is_none() && matches!(kind, Kind::File | Kind::Directory) {
-            entry.number = spot.xattr(INODE)?.and_then(|value| self.parse_number(&value));
-        }
-        if kind == Kind::Directory {
-            let opaque = spot.xattr(OPAQUE)?;
-            entry.opaque = opaque.as_deref() == Some(b"y");
-            entry.redirect = spot.xattr(REDIRECT)?;
-            // Whiteouts of the second form look like files, so such a directory needs a closer look, too.
-            entry.impure = opaque.as_deref() == Some(b"x") || spot.xattr(IMPURE)?.is_some();
+        let Some((stat, found)) = look(directory, name)? else { return Ok(Found::Nothing) };
+        let Found::Entry(mut entry) = found else { return Ok(found) };
+        entry.number = self.indexed_number(stat.inode);
+        if numbered && entry.number.is_none() && matches!(stat.attributes.kind, Kind::File | Kind::Directory)
+        {
+            let value = Spot::named(directory, name).xattr(INODE)?;
+            entry.number = value.and_then(|value| self.parse_number(&value));
         }
         Ok(Found::Entry(entry))
     }

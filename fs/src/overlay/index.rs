@@ -24,7 +24,7 @@ use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
 use crate::node::Kind;
 
-const LAYERS: &[u8] = b"layers";
+pub(super) const LAYERS: &[u8] = b"layers";
 
 /// The index in memory: as large as the number of entries on disk.
 #[derive(Debug, Default)]
@@ -45,15 +45,15 @@ pub fn beside(upper: &Path) -> PathBuf {
     upper.with_file_name(name)
 }
 
-fn file_name(number: u64) -> Vec<u8> {
+pub(super) fn file_name(number: u64) -> Vec<u8> {
     format!("{number:016x}").into_bytes()
 }
 
-fn left_name(number: u64) -> Vec<u8> {
+pub(super) fn left_name(number: u64) -> Vec<u8> {
     format!("{number:016x}.left").into_bytes()
 }
 
-fn parse(name: &[u8]) -> Option<(u64, bool)> {
+pub(super) fn parse(name: &[u8]) -> Option<(u64, bool)> {
     let name = std::str::from_utf8(name).ok()?;
     let (digits, left) = name.strip_suffix(".left").map_or((name, false), |digits| (digits, true));
     if digits.len() != 16 {

@@ -8,11 +8,17 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+pub mod allowance;
+mod archive;
 mod changes;
 mod drop_owned;
+mod duplicate;
 pub mod format;
 pub mod index;
 pub mod owner;
+mod shared;
+pub mod take_back;
+pub mod view;
 mod whiteout;
 mod work;
 
@@ -27,8 +33,11 @@ use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
-pub use changes::{Change, Difference, changes};
+pub use archive::{ArchiveError, LeftOut, write_archive};
+pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};
+pub use duplicate::{Duplicated, duplicate};
+pub use view::{Scope, View};
 pub use whiteout::WhiteoutForm;
 pub use work::Temporary;
 
@@ -45,6 +54,8 @@ pub struct Upper {
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
     device_whiteouts: bool,
     sequence: AtomicU64,
+    /// How much the files take, if the last one to have it open left that behind.
+    kept_number: Mutex<Option<u64>>,
     /// Held as long as this upper is open; the kernel releases it when the process dies.
     _lock: OwnedFd,
 }
@@ -82,6 +93,7 @@ impl Upper {
             work_directory.remove_tree(&leftover.name)?;
         }
         let device_whiteouts = probe(&work_directory, work)? && form == WhiteoutForm::Best;
+        let kept_number = allowance::take_number(&index_directory)?;
         let index = index::Index::load(&index_directory)?;
         Ok(Self {
             path: upper.to_path_buf(),
@@ -92,6 +104,7 @@ impl Upper {
             layers: OnceLock::new(),
             device_whiteouts,
             sequence: AtomicU64::new(0),
+            kept_number: Mutex::new(kept_number),
             _lock: held,
         })
     }

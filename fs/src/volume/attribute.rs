@@ -84,7 +84,7 @@ impl Volume {
                 std::sync::Arc::new(self.upper_spot(node)?.open_file(true, false)?)
             }
         };
-        Ok(set_length(&file, size)?)
+        self.counted(&file, || Ok(set_length(&file, size)?))
     }
 
     pub(super) fn status(&self, node: &Node) -> Result<Status, FsError> {

@@ -6,8 +6,10 @@
 //!
 //! **Invariant:** content is on disk before the copy hides the original, so a power failure loses neither.
 
+use std::fs::File;
 use std::sync::Arc;
 
+use super::room::full;
 use super::table::{Node, UpperState};
 use super::{FsError, NodeId, Volume, lock};
 use crate::disk::unix::{
@@ -15,7 +17,9 @@ use crate::disk::unix::{
 };
 use crate::disk::{Context, DiskError};
 use crate::layer::LayerNode;
+use crate::layer::stack::Lower;
 use crate::node::{Attributes, Kind};
+use crate::overlay::allowance::Room;
 use crate::overlay::{Temporary, Upper, format};
 
 /// How much is copied at a time, in bytes.
@@ -68,20 +72,42 @@ impl Volume {
         let lower = node.lower.as_ref().ok_or(FsError::Unknown(node.id.0))?;
         let attributes = self.stack.attributes(lower)?;
         let prepared = upper.temporary();
+        let built = self
+            .copy_node(upper, node, (lower, &attributes, keep), &prepared)
+            .and_then(|()| self.copy_attributes(upper, node, &prepared.spot(), &attributes));
+        let counted = match &self.allowance {
+            Some(allowance) => {
+                let room = prepared.spot().stat()?.as_ref().and_then(Room::of_stat);
+                room.map(|room| allowance.settle(|| Ok(room)).map(|_| (allowance, room))).transpose()?
+            }
+            None => None,
+        };
+        let published = built.and_then(|()| self.publish_copy(upper, node, prepared, &attributes));
+        if let Some((allowance, room)) = counted.filter(|_| !matches!(published, Ok(true))) {
+            allowance.abandoned(room);
+        }
+        published
+    }
+
+    fn copy_node(
+        &self,
+        upper: &Upper,
+        node: &Node,
+        (lower, attributes, keep): (&Lower, &Attributes, Option<u64>),
+        prepared: &Temporary<'_>,
+    ) -> Result<(), FsError> {
         match (node.kind, lower.top()) {
-            (Kind::File, Some(top)) => self.copy_content(upper, &prepared, top, attributes.size, keep)?,
-            (Kind::Directory, _) => upper.work().make_directory(prepared.name(), 0o700)?,
+            (Kind::File, Some(top)) => self.copy_content(upper, prepared, top, attributes.size, keep),
+            (Kind::Directory, _) => Ok(upper.work().make_directory(prepared.name(), 0o700)?),
             (Kind::Symlink, Some((layer, at))) => {
                 let target = self.stack.layer(layer).layer.read_link(at)?;
-                upper.work().make_symlink(prepared.name(), &target)?;
+                Ok(upper.work().make_symlink(prepared.name(), &target)?)
             }
             (kind, _) => {
                 let new = crate::disk::unix::NewSpecial { kind, mode: 0o600, device: attributes.device };
-                self.make_special(upper, &prepared, new)?;
+                self.make_special(upper, prepared, new)
             }
         }
-        self.copy_attributes(upper, node, &prepared.spot(), &attributes)?;
-        self.publish_copy(upper, node, prepared, &attributes)
     }
 
     fn copy_content(
@@ -93,13 +119,29 @@ impl Volume {
         keep: Option<u64>,
     ) -> Result<(), FsError> {
         let target = upper.work().create_file(prepared.name(), 0o600)?;
+        if let Some(allowance) = &self.allowance {
+            allowance.begin(Room::of_file(&target)?);
+        }
         let length = keep.map_or(size, |keep| keep.min(size));
         if length == 0 {
             return Ok(());
         }
+        let _reserved = match &self.allowance {
+            Some(allowance) => Some(allowance.reserve(length).ok_or_else(full)?),
+            None => None,
+        };
+        let filled = self.fill_copy(&target, (layer, at), length);
+        if let Some(allowance) = &self.allowance {
+            // Before what was reserved is anybody's again.
+            allowance.settle(|| Room::of_file(&target))?;
+        }
+        filled
+    }
+
+    fn fill_copy(&self, target: &File, (layer, at): (u32, LayerNode), length: u64) -> Result<(), FsError> {
         let layer = &self.stack.layer(layer).layer;
         let cloned = match layer.host_file(at)? {
-            Some(source) => clone_file(&source, &target)?,
+            Some(source) => clone_file(&source, target)?,
             None => false,
         };
         if !cloned {
@@ -111,11 +153,11 @@ impl Volume {
                 if count == 0 {
                     break;
                 }
-                write_sparse(&target, offset, &buffer[..count])?;
+                write_sparse(target, offset, &buffer[..count])?;
                 offset += count as u64;
             }
         }
-        set_length(&target, length)?;
+        set_length(target, length)?;
         Ok(target.sync_all().context("sync", "a copied-up file")?)
     }
 
@@ -201,6 +243,11 @@ impl Volume {
     /// The node has lost its last name: the copy lives as long as the node does.
     fn keep_nameless(&self, node: &Node, prepared: &Temporary<'_>) -> Result<bool, FsError> {
         let pinned = prepared.spot().pin()?;
+        if let Some(allowance) = &self.allowance
+            && let Some(room) = prepared.spot().stat()?.as_ref().and_then(Room::of_stat)
+        {
+            allowance.lost(room.without_names(), true);
+        }
         if let Some(slot) = lock(&self.table).slot_mut(node.id) {
             slot.detached = Some(pinned);
         }

@@ -106,7 +106,8 @@ impl Volume {
         })?;
         let file = file.map(Arc::<File>::new);
         let handle = self.add_file_handle(&node, access, file.clone());
-        Ok((entry, Opened { handle, backing: file, keep_cache: true }))
+        let backing = file.filter(|_| self.allowance.is_none());
+        Ok((entry, Opened { handle, backing, keep_cache: true }))
     }
 
     /// Makes a fifo, socket or device. What the disk cannot hold is kept aside: a device that may not be made,

@@ -79,12 +79,18 @@ impl Volume {
     /// Last `close(2)` of an open file.
     pub fn release(&self, handle: HandleId) {
         let closed = lock(&self.handles).open.remove(&handle.0);
-        let node = match &closed {
-            Some(Handle::File(file)) => &file.node,
-            Some(Handle::Directory(directory)) => &directory.node,
+        let (node, written) = match &closed {
+            Some(Handle::File(file)) => (Arc::clone(&file.node), file.access.write),
+            Some(Handle::Directory(directory)) => (Arc::clone(&directory.node), false),
             None => return,
         };
-        lock(&self.table).closed(node.id);
+        drop(closed);
+        if written && self.allowance.is_some() {
+            let _names = self.names();
+            self.count_again(&node);
+        }
+        let freed = lock(&self.table).closed(node.id);
+        self.count_freed(freed);
     }
 
     /// `closedir(3)`.

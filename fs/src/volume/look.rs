@@ -63,7 +63,8 @@ impl std::ops::Deref for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        lock(&self.volume.table).release(self.node.id, 1);
+        let freed = lock(&self.volume.table).release(self.node.id, 1);
+        self.volume.count_freed(freed);
     }
 }
 
@@ -117,7 +118,8 @@ impl Volume {
     /// Takes back `count` references; a node without references and names is dropped.
     pub fn forget(&self, node: NodeId, count: u64) {
         if node != NodeId::ROOT {
-            lock(&self.table).release(node, count);
+            let freed = lock(&self.table).release(node, count);
+            self.count_freed(freed);
         }
     }
 

@@ -16,6 +16,7 @@ mod place;
 mod read;
 mod remove;
 mod rename;
+mod room;
 mod sync;
 mod table;
 mod types;
@@ -33,6 +34,7 @@ pub use crate::layer::stack::PlacedLayer;
 use crate::layer::stack::{Lower, Stack};
 use crate::node::Kind;
 use crate::overlay::Upper;
+use crate::overlay::allowance::Allowance;
 use crate::overlay::format::{self, Found};
 
 /// The file operations. Every method takes `&self` and may be called from many threads at once.
@@ -40,6 +42,8 @@ use crate::overlay::format::{self, Found};
 pub struct Volume {
     stack: Stack,
     upper: Option<Upper>,
+    /// The bound on the upper, if there is one.
+    allowance: Option<Allowance>,
     options: VolumeOptions,
     table: Mutex<table::Table>,
     handles: Mutex<handle::Handles>,
@@ -77,6 +81,10 @@ impl Volume {
             Some(upper) => Some(bind(&stack, upper, &lower)?),
             None => None,
         };
+        let allowance = match (&upper, options.limit) {
+            (Some(upper), Some(limit)) => Some(Allowance::new(limit, upper.used()?)),
+            _ => None,
+        };
         let root = table::NewNode {
             kind: Kind::Directory,
             inode: lower.inode(),
@@ -85,6 +93,7 @@ impl Volume {
             upper: state,
         };
         Ok(Self {
+            allowance,
             stack,
             upper,
             options,
@@ -111,6 +120,17 @@ impl Volume {
     /// Tells whether every layer is settled, so that only what goes through this volume changes anything.
     pub fn layers_are_settled(&self) -> bool {
         self.stack.is_settled()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if let (Some(upper), Some(allowance)) = (&self.upper, &self.allowance)
+            && let Err(error) = upper.keep_number(allowance.used())
+        {
+            // It is counted again then.
+            tracing::debug!("{error}");
+        }
     }
 }
 

@@ -37,14 +37,17 @@ impl Volume {
         };
         if truncate {
             match &file {
-                Some(file) if access.write => set_length(file, 0)?,
+                Some(file) if access.write => self.counted(file, || Ok(set_length(file, 0)?))?,
                 _ => {
                     let _names = self.names();
-                    set_length(&self.upper_spot(&node)?.open_file(true, false)?, 0)?;
+                    let file = self.upper_spot(&node)?.open_file(true, false)?;
+                    self.counted(&file, || Ok(set_length(&file, 0)?))?;
                 }
             }
         }
         let backing = match &file {
+            // What the kernel writes by itself is not counted, and one who reads so makes others write so.
+            Some(_) if self.allowance.is_some() => None,
             Some(file) => Some(Arc::clone(file)),
             None => self.lasting_host_file(&node)?,
         };

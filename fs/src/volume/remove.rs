@@ -150,12 +150,13 @@ impl Volume {
             }
             slot.upper.and_then(|state| upper.indexed_number(state.inode))
         };
-        let Some(number) = number else { return Ok(()) };
-        let links = upper.indexed_spot(number).stat()?.map_or(0, |stat| stat.attributes.links);
-        if links <= 1 && upper.names_left(number).unwrap_or(0) == 0 {
-            upper.drop_indexed(number)?;
+        if let Some(number) = number {
+            let links = upper.indexed_spot(number).stat()?.map_or(0, |stat| stat.attributes.links);
+            if links <= 1 && upper.names_left(number).unwrap_or(0) == 0 {
+                upper.drop_indexed(number)?;
+            }
         }
-        Ok(())
+        self.count_lost_name(node)
     }
 
     /// Makes an empty directory of the upper physically empty, in an order that shows nothing meanwhile.

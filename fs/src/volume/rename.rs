@@ -80,13 +80,15 @@ impl Volume {
             // Checked again now that nothing moves any more.
             self.check_loop(&moved, new_parent)?;
             let step = Move { volume: self, upper, from: &from, to: &to, moved: &moved, links };
-            return match (mode, target) {
+            let renamed = match (mode, target) {
                 (RenameMode::Exchange, Some(target)) => {
                     self.check_loop(&target, parent)?;
                     step.exchange(&target)
                 }
                 (_, target) => step.replace(target.as_deref(), target_view.as_ref(), mode),
             };
+            self.count_again(&moved);
+            return renamed;
         }
     }
 

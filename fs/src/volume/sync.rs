@@ -78,14 +78,14 @@ impl Volume {
         Ok(())
     }
 
-    /// `statvfs(3)` of the disk that takes the writes; zeros when read-only.
+    /// `statvfs(3)` of the disk that takes the writes, within the bound on them; zeros when read-only.
     ///
     /// # Errors
     /// What the upper's disk reports.
     pub fn space(&self) -> Result<Space, FsError> {
         let Some(upper) = &self.upper else { return Ok(Space::default()) };
         let found = space(&**upper.root())?;
-        Ok(Space {
+        Ok(self.bounded_space(Space {
             block_size: found.block_size,
             blocks: found.blocks,
             blocks_free: found.blocks_free,
@@ -93,7 +93,7 @@ impl Volume {
             files: found.files,
             files_free: found.files_free,
             name_max: found.name_max,
-        })
+        }))
     }
 
     /// Makes the names that lead to `node` durable: every directory on the way that has changed since it was

@@ -99,7 +99,7 @@ pub(super) struct Slot {
     /// A directory that was removed.
     pub(super) removed: bool,
     references: u64,
-    handles: u64,
+    pub(super) handles: u64,
 }
 
 /// What a new node starts with.
@@ -120,6 +120,10 @@ pub(super) struct Table {
     by_upper: HashMap<u64, NodeId>,
     next: u64,
 }
+
+/// A file without a name that nobody has any more; the host lets go of it when this is dropped.
+#[derive(Debug)]
+pub(super) struct Freed(pub(super) Arc<OwnedFd>);
 
 impl Table {
     /// A table that holds the root alone.
@@ -243,11 +247,10 @@ impl Table {
         Some(Arc::clone(&slot.node))
     }
 
-    pub(super) fn release(&mut self, id: NodeId, count: u64) {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.references = slot.references.saturating_sub(count);
-            self.drop_unused(id);
-        }
+    pub(super) fn release(&mut self, id: NodeId, count: u64) -> Vec<Freed> {
+        let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
+        slot.references = slot.references.saturating_sub(count);
+        self.drop_unused(id)
     }
 
     pub(super) fn opened(&mut self, id: NodeId) {
@@ -256,11 +259,14 @@ impl Table {
         }
     }
 
-    pub(super) fn closed(&mut self, id: NodeId) {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.handles = slot.handles.saturating_sub(1);
-            self.drop_unused(id);
-        }
+    pub(super) fn closed(&mut self, id: NodeId) -> Vec<Freed> {
+        let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
+        slot.handles = slot.handles.saturating_sub(1);
+        // Without a name and not open any more, it is as good as gone, even if somebody still remembers it.
+        let closed = slot.detached.clone().filter(|_| slot.handles == 0).map(Freed);
+        let mut freed = self.drop_unused(id);
+        freed.extend(closed);
+        freed
     }
 
     /// Returns how many nodes are known; the root is always one.
@@ -268,7 +274,9 @@ impl Table {
         self.slots.len()
     }
 
-    fn drop_unused(&mut self, id: NodeId) {
+    /// Drops what nobody needs any more; returns the files without a name among them, which go when that is dropped.
+    fn drop_unused(&mut self, id: NodeId) -> Vec<Freed> {
+        let mut freed = Vec::new();
         let mut candidates = vec![id];
         while let Some(id) = candidates.pop() {
             let unused = |slot: &Slot| slot.references == 0 && slot.handles == 0 && slot.children.is_empty();
@@ -276,6 +284,7 @@ impl Table {
                 continue;
             }
             let Some(slot) = self.slots.remove(&id) else { continue };
+            freed.extend(slot.detached.map(Freed));
             if let Some(upper) = slot.upper
                 && self.by_upper.get(&upper.inode) == Some(&id)
             {
@@ -293,6 +302,7 @@ impl Table {
                 }
             }
         }
+        freed
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Caller {
 pub struct VolumeOptions {
     /// Whether device nodes may be made and shown as such.
     pub devices: bool,
+    /// How many bytes the files of the upper directory may take; `None` leaves that to the disk.
+    pub limit: Option<u64>,
 }
 
 /// A node's attributes and its stable inode number.

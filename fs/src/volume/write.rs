@@ -1,36 +1,24 @@
 //! Content: writing, allocating, holes, copying ranges.
 
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::handle::FileHandle;
 use super::{FsError, HandleId, NodeId, Volume, lock};
-use crate::disk::unix::{allocate, copy_range, data_from, hole_from, is_unsupported};
-use crate::disk::{Context, DiskError};
+use crate::disk::unix::{copy_range, data_from, hole_from, is_unsupported};
 
 /// How much is copied through memory at a time, in bytes.
 const PIECE: u64 = 1 << 20;
 
 impl Volume {
-    /// `pwrite(2)`; writes all of `bytes` or reports why not.
+    /// `pwrite(2)`; writes all of `bytes`, as much as there is room for, or reports why not.
     ///
     /// # Errors
     /// `ReadOnly`, `Unknown` for a handle that is not open for writing, or what the upper's disk reports.
     pub fn write(&self, node: NodeId, handle: HandleId, offset: u64, bytes: &[u8]) -> Result<usize, FsError> {
         let _ = node;
         let file = self.file_for_writing(handle)?;
-        let mut done = 0;
-        while done < bytes.len() {
-            // The host ignores the offset of a file opened to append.
-            match file.write_at(&bytes[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(DiskError::new("write", "a file", error).into()),
-            }
-        }
-        Ok(done)
+        let append = self.allowance.is_some() && self.file_handle(handle)?.access.append;
+        self.write_bounded(&file, (offset, append), bytes)
     }
 
     /// `fallocate(2)`; `mode` holds the Linux flag bits.
@@ -46,7 +34,7 @@ impl Volume {
         mode: i32,
     ) -> Result<(), FsError> {
         let _ = node;
-        Ok(allocate(&*self.file_for_writing(handle)?, mode, offset, length)?)
+        self.allocate_bounded(&*self.file_for_writing(handle)?, mode, offset, length)
     }
 
     /// `lseek(2)` with `SEEK_DATA` (`data`) or `SEEK_HOLE`.
@@ -86,16 +74,21 @@ impl Volume {
         }
         let into = self.file_for_writing(target)?;
         let open = self.file_handle(source)?;
-        if let Some(file) = self.current_file(&open)? {
-            match copy_range(&file, source_offset, &into, target_offset, length) {
+        let reserved = self.allowance.as_ref().map(|allowance| allowance.reserve(length));
+        // Where it might not fit, what fits is written.
+        let file = if matches!(reserved, Some(None)) { None } else { self.current_file(&open)? };
+        if let Some(file) = file {
+            let copied =
+                self.counted(&into, || Ok(copy_range(&file, source_offset, &into, target_offset, length)))?;
+            match copied {
                 Err(error) if is_unsupported(&error) => {}
                 other => return Ok(other?),
             }
         }
+        drop(reserved);
         let mut buffer = vec![0; usize::try_from(length.min(PIECE)).unwrap_or_default()];
         let count = self.read(source_node, Some(source), source_offset, &mut buffer)?;
-        into.write_all_at(&buffer[..count], target_offset).context("write", "a file")?;
-        Ok(count as u64)
+        Ok(self.write_bounded(&into, (target_offset, false), &buffer[..count])? as u64)
     }
 
     fn file_for_writing(&self, handle: HandleId) -> Result<Arc<std::fs::File>, FsError> {

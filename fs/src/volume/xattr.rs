@@ -64,10 +64,12 @@ impl Volume {
             XattrMode::Replace => XattrFlag::Replace,
         };
         let _names = self.names();
-        let set = self.upper_spot(&node)?.set_xattr(&stored_name(name), value, flag);
-        set.map_err(|error| {
-            let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
-            if exists { FsError::Exists } else { absent_attribute(error) }
+        let spot = self.upper_spot(&node)?;
+        self.counted_attributes(&spot, value.len(), || {
+            spot.set_xattr(&stored_name(name), value, flag).map_err(|error| {
+                let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
+                if exists { FsError::Exists } else { absent_attribute(error) }
+            })
         })
     }
 
@@ -80,7 +82,8 @@ impl Volume {
         self.check_attribute_change(&node, name)?;
         self.copy_up(&node, None)?;
         let _names = self.names();
-        self.upper_spot(&node)?.remove_xattr(&stored_name(name)).map_err(absent_attribute)
+        let spot = self.upper_spot(&node)?;
+        self.counted_attributes(&spot, 0, || spot.remove_xattr(&stored_name(name)).map_err(absent_attribute))
     }
 
     fn check_attribute_change(&self, node: &Node, name: &[u8]) -> Result<(), FsError> {

@@ -78,6 +78,22 @@ impl PackageArguments {
     }
 }
 
+/// How much may be written; for every command that mounts.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct WritingArguments {
+    /// How much the files that programs write may take on the disk, such as `2GiB`; what goes beyond fails with "no
+    /// space left" [default: $SLOTFS_MAX_UPPER, else as much as the disk has]
+    #[arg(long, value_name = "SIZE")]
+    pub max_upper: Option<Size>,
+}
+
+impl WritingArguments {
+    /// Adds what was said to `overrides`.
+    pub fn apply(&self, overrides: &mut Overrides) {
+        overrides.max_upper = self.max_upper;
+    }
+}
+
 /// What slotfs can do. Each command's help is the documentation of its `Arguments`.
 #[derive(Debug, clap::Subcommand)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]

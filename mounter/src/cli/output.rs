@@ -61,6 +61,7 @@ pub struct Output {
     talk_colors: bool,
     quiet: bool,
     interactive: bool,
+    data_watched: bool,
 }
 
 impl Output {
@@ -78,6 +79,7 @@ impl Output {
             talk_colors: colors(interactive),
             quiet,
             interactive: interactive && !quiet,
+            data_watched: io::stdout().is_terminal(),
         }
     }
 
@@ -85,6 +87,12 @@ impl Output {
     #[must_use]
     pub fn is_interactive(&self) -> bool {
         self.interactive
+    }
+
+    /// Tells whether standard output is a terminal.
+    #[must_use]
+    pub fn data_is_watched(&self) -> bool {
+        self.data_watched
     }
 
     /// Tells whether standard error takes colours.
@@ -98,8 +106,16 @@ impl Output {
     /// # Errors
     /// Standard output cannot be written, for another reason than that nobody reads it.
     pub fn data(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes bytes to standard output as they are, for who reads them with a program.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stream = io::stdout().lock();
-        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        match stream.write_all(bytes).and_then(|()| stream.flush()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(Failure::new(FailureKind::Disk, format!("cannot write to standard output: {error}")))
             }
@@ -136,6 +152,26 @@ impl Output {
         self.say(&format!("slotfs: {label} {}", printable(text)));
     }
 
+    /// Asks a question whose answer is yes or no; anything but a clear yes is a no. `None` where nobody can answer:
+    /// standard input or standard error is no terminal.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        let mut stream = io::stderr().lock();
+        let asked = write!(stream, "slotfs: {} [y/N] ", printable(question)).and_then(|()| stream.flush());
+        drop(stream);
+        let mut answer = String::new();
+        // Whoever closes the terminal has not said yes.
+        let heard = asked.and_then(|()| io::stdin().read_line(&mut answer));
+        if heard.as_ref().is_ok_and(|&length| length == 0) {
+            // The question's line was not ended by anybody's answer.
+            self.say("");
+        }
+        Some(heard.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// Tells the user on standard error why the command failed and what to do about it.
     pub fn failure(&self, failure: &Failure) {
         let name = painted(self.talk_colors, Tone::Bad, "slotfs:");
@@ -145,13 +181,6 @@ impl Output {
             let _ = write!(text, "\n{label} {}", printable(hint));
         }
         self.say(&text);
-    }
-
-    /// Asks something on standard error; the answer goes on the same line.
-    pub fn ask(&self, question: &str) {
-        let mut stream = io::stderr().lock();
-        // Without an answer nothing is done.
-        let _ = write!(stream, "slotfs: {question}").and_then(|()| stream.flush());
     }
 
     /// Writes text that is ready for standard error as it is.
@@ -188,6 +217,19 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// Returns a name of any bytes on one line: what is no UTF-8 as `\xff`, control characters and line breaks visible.
+#[must_use]
+pub fn escaped(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        text.push_str(&printable(chunk.valid()).replace('\n', "\\n"));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }
 
 /// Control characters, and those that reorder the text around them (Unicode UAX #9).
@@ -251,6 +293,12 @@ mod tests {
         assert_eq!(printable("a\u{1b}]0;title\u{7}b"), "a\\u{1b}]0;title\\u{7}b");
         assert_eq!(printable("gpj\u{202e}.exe"), "gpj\\u{202e}.exe");
         assert_eq!(printable("日本\r"), "日本\\u{d}");
+    }
+
+    #[test]
+    fn names_of_any_bytes_take_one_line() {
+        assert_eq!(escaped("ü/a b".as_bytes()), "ü/a b");
+        assert_eq!(escaped(b"a\n\xff\xc3\x1b[m"), "a\\n\\xff\\xc3\\u{1b}[m");
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn resting(listed: &Listed) -> State {
 }
 
 /// Returns the bytes of all files below `directory`; what cannot be looked at counts nothing.
-fn size_of(directory: &Path) -> u64 {
+pub(in crate::cli) fn size_of(directory: &Path) -> u64 {
     let mut bytes = 0_u64;
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {

@@ -174,7 +174,9 @@ impl Layers {
         if let Some(upper) = &upper {
             self.drop_writes(request, upper, |slot| slot.drop_at_start)?;
         }
-        Volume::new(self.placed.clone(), upper, VolumeOptions::default())
+        let limit = request.spill.as_ref().and_then(|spill| spill.limit);
+        let options = VolumeOptions { limit, ..VolumeOptions::default() };
+        Volume::new(self.placed.clone(), upper, options)
             .map_err(|source| AssembleError::Volume { path: request.package.clone(), source })
     }
 
@@ -184,7 +186,13 @@ impl Layers {
         if !request.slots.iter().any(|slot| slot.drop_at_end) {
             return Ok(());
         }
-        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_end).map(drop)
+        let upper = Upper::open(&spill.upper, &spill.work)?;
+        self.drop_writes(request, &upper, |slot| slot.drop_at_end)?;
+        if spill.limit.is_some() {
+            // Now, where nobody waits for it, rather than when the next start needs the number.
+            upper.keep_number(upper.count()?)?;
+        }
+        Ok(())
     }
 
     fn drop_writes(

@@ -24,7 +24,9 @@ pub mod request;
 pub mod run;
 pub mod serve;
 pub mod served;
+pub mod snapshot;
 pub mod start;
+pub mod still;
 pub mod unpacked;
 pub mod wire;
 

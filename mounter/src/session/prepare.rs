@@ -67,6 +67,8 @@ pub enum Step<'a> {
         /// Why nothing can be mounted.
         reason: &'a str,
     },
+    /// What is written has no bound, although one is wanted: the package is unpacked.
+    Unbounded,
     /// All is ready and the program starts; nothing more is heard.
     Starting,
     /// A setup command begins.
@@ -283,6 +285,11 @@ impl Preparation<'_> {
         if self.wanted.mountpoint.is_some() && request.mountpoint != self.mountpoint.path {
             return different("the same package".into());
         }
+        let limit = self.wanted.settings.max_upper.value.map(|limit| limit.0);
+        let served = request.spill.as_ref().and_then(|spill| spill.limit);
+        if limit.is_some() && limit != served {
+            return different("the same package, with another bound on what is written".into());
+        }
         if self.wanted.wishes.access.is_some() || !self.wanted.wishes.slots.is_empty() {
             // Both are in the package's order.
             let served = |plan: &&SlotPlan| {
@@ -458,7 +465,11 @@ impl Preparation<'_> {
             purpose,
             serves_both,
             slots: served.collect(),
-            spill: Some(Spill { upper: self.workenv.upper(), work: self.workenv.work() }),
+            spill: Some(Spill {
+                upper: self.workenv.upper(),
+                work: self.workenv.work(),
+                limit: settings.max_upper.value.map(|limit| limit.0),
+            }),
             read_only: purpose == Purpose::Run && run_is_read_only,
             settled: self.wanted.settled,
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },

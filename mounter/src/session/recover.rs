@@ -19,6 +19,7 @@ use super::error::SessionError;
 use super::finish;
 use super::place::{Place, StartLock};
 use super::record::{RecordError, SessionRecord};
+use super::snapshot;
 
 /// How long a mount may take to show whether it is dead.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -97,6 +98,7 @@ fn clear_if_crashed(place: &Place) -> Result<Vec<PathBuf>, SessionError> {
 pub fn clear(_start: &StartLock, place: &Place) -> Result<Vec<PathBuf>, SessionError> {
     // Held until all is done: no server can begin.
     let Some(_serving) = place.try_serving_lock()? else { return Ok(Vec::new()) };
+    snapshot::settle(place.workenv())?;
     let record = match SessionRecord::read(place) {
         Ok(record) => record,
         Err(error @ RecordError::Garbled { .. }) => {

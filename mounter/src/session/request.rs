@@ -62,6 +62,8 @@ pub struct Spill {
     /// Its work directory, on the same file system.
     #[serde(with = "path")]
     pub work: PathBuf,
+    /// How many bytes the files in it may take; `None` leaves that to the disk.
+    pub limit: Option<u64>,
 }
 
 /// How the kernel is asked to mount.
@@ -249,7 +251,7 @@ pub(crate) mod tests {
                 keep_in_store: true,
                 prefetch: true,
             }],
-            spill: Some(Spill { upper: "/u".into(), work: "/w".into() }),
+            spill: Some(Spill { upper: "/u".into(), work: "/w".into(), limit: Some(1 << 30) }),
             read_only: false,
             settled: true,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },

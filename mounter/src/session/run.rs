@@ -122,6 +122,9 @@ fn hold(
             Err(error) => return Err(error.into()),
         }
     }
+    if wanted.settings.max_upper.value.is_some() {
+        told(Step::Unbounded);
+    }
     let Unpacked { lease, place, content } = unpack(examined, wanted, told, progress)?;
     Ok((Held::Files(lease, place), content))
 }

@@ -50,6 +50,8 @@ pub struct Overrides {
     pub max_decoded: Option<Size>,
     /// `--max-entries`.
     pub max_entries: Option<u64>,
+    /// `--max-upper`.
+    pub max_upper: Option<Size>,
 }
 
 /// Where the log goes and what it holds.
@@ -94,6 +96,8 @@ pub struct Settings {
     pub max_decoded: Sourced<Size>,
     /// Entries that one slot may hold.
     pub max_entries: Sourced<u64>,
+    /// How much the files that programs write in one environment may take.
+    pub max_upper: Sourced<Option<Size>>,
     /// Directories of trusted public keys (`*.pub`), the user's before the system's.
     pub trusted_keys: Sourced<Vec<PathBuf>>,
     /// The operator's policy files in the order they apply: the later one overrides.
@@ -162,6 +166,13 @@ impl Settings {
             max_entries: Choice::flag("--max-entries", overrides.max_entries, file)
                 .file(read.limits.entries)
                 .or(limits.entries),
+            max_upper: Choice::flag("--max-upper", overrides.max_upper.map(Some), file)
+                .variable(
+                    variables::SLOTFS_MAX_UPPER,
+                    own_word(environment, variables::SLOTFS_MAX_UPPER)?.map(Some),
+                )
+                .file(read.max_upper.map(Some))
+                .or(None),
             trusted_keys: trusted_keys(environment, &read, file),
             policy_files: policy_files(environment),
             config,

@@ -20,6 +20,9 @@ pub const SLOTFS_MODE: &str = "SLOTFS_MODE";
 /// `aggressive`, `balanced`, `conservative` or `minimal`.
 pub const SLOTFS_STRATEGY: &str = "SLOTFS_STRATEGY";
 
+/// How much the files that programs write may take, such as `2GiB`.
+pub const SLOTFS_MAX_UPPER: &str = "SLOTFS_MAX_UPPER";
+
 /// The directory that holds work environments; also given to the program.
 pub const FLAVOR_CACHE: &str = "FLAVOR_CACHE";
 /// A work environment; the cache root is the parent of its parent. Also given to the program.
@@ -75,6 +78,7 @@ pub const ALL: &[Variable] = &[
     Variable { name: SLOTFS_CONFIG, meaning: "configuration file to read" },
     Variable { name: SLOTFS_MODE, meaning: "`auto`, `mount` or `extract`" },
     Variable { name: SLOTFS_STRATEGY, meaning: "`aggressive`, `balanced`, `conservative` or `minimal`" },
+    Variable { name: SLOTFS_MAX_UPPER, meaning: "how much what programs write may take, such as `2GiB`" },
     Variable { name: FLAVOR_CACHE, meaning: "directory that holds work environments" },
     Variable { name: FLAVOR_WORKENV, meaning: "a work environment whose cache is used" },
     Variable { name: FLAVOR_CACHE_DIR, meaning: "cache root; work environments are in its `workenv`" },

@@ -82,9 +82,23 @@ impl Workenv {
     /// # Errors
     /// The disk's, with the path.
     pub fn mark_prepared(&self, facts: &PackageFacts) -> Result<(), WorkenvError> {
-        atomic::write(&self.prepared_note(), facts.id.as_str().as_bytes())?;
+        self.mark_prepared_for(&facts.id)
+    }
+
+    /// As [`Self::mark_prepared`], for a package of which only the identity is known.
+    ///
+    /// # Errors
+    /// The disk's, with the path.
+    pub fn mark_prepared_for(&self, id: &PackageId) -> Result<(), WorkenvError> {
+        atomic::write(&self.prepared_note(), id.as_str().as_bytes())?;
         write_unsynced(&self.complete_marker(), format!("{}\n", std::process::id()).as_bytes())?;
         Ok(())
+    }
+
+    /// Returns the identity of the package that setup was done for.
+    #[must_use]
+    pub fn prepared_for(&self) -> Option<PackageId> {
+        PackageId::parse(std::fs::read_to_string(self.prepared_note()).ok()?.trim())
     }
 
     /// Lets the launchers start from the content: to be called when it is mounted or extracted, and prepared.

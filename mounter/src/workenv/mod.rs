@@ -16,6 +16,7 @@
 //!         prepared                         the identity of the package that setup was done for
 //!         upper/  work/                    what was written; scratch space of the overlay
 //!         earlier/{id}-{n}/upper/          what was written under an earlier build of the package
+//!         snapshots/{name}/                what was written, as it was
 //!         session.json  server.log
 //!         start.lock  serving.lock  leases.lock
 //! {cache}/.slotfs/                         shared by all environments
@@ -196,6 +197,18 @@ impl Workenv {
     #[must_use]
     pub fn earlier(&self) -> PathBuf {
         self.own_directory().join("earlier")
+    }
+
+    /// Returns the directory of snapshots of what was written.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.own_directory().join("snapshots")
+    }
+
+    /// Returns where a snapshot lies that is about to take the place of what was written.
+    #[must_use]
+    pub fn restoring(&self) -> PathBuf {
+        self.own_directory().join("restoring")
     }
 
     /// Returns the running session's description.

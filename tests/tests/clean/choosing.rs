@@ -103,7 +103,7 @@ fn without_a_terminal_and_without_yes_nothing_goes() {
     let home = Home::new();
     launcher_environment(&home, "app");
     for command in [&["clean", "--all"][..], &["remove", "app"]] {
-        says(&home.run(command).code(2), &["nobody can be asked", "`--yes`", "`--dry-run`"]);
+        says(&home.run(command).code(2), &["nobody is there to be asked", "`--yes`", "`--dry-run`"]);
         assert_eq!(listed(&home), ["app"]);
     }
     let nothing = home.run(["clean"]).success();

@@ -39,7 +39,7 @@ fn device_numbers_are_shown_as_they_are() {
             target: Vec::new(),
             writable: false,
         };
-        let options = slotfs_fs::volume::VolumeOptions { devices: true };
+        let options = slotfs_fs::volume::VolumeOptions { devices: true, limit: None };
         slotfs_fs::volume::Volume::new(vec![placed], None, options).unwrap()
     };
     let Some(mounted) = Mounted::new(volume) else { return };

@@ -182,6 +182,26 @@ impl Directory {
         Ok(names)
     }
 
+    /// Opens the directory `name` with the right to empty it, which its owner may give himself.
+    fn open_for_removal(&self, name: &[u8]) -> Result<Self, DiskError> {
+        self.make_movable(name)?;
+        self.child(name)
+    }
+
+    /// Gives the owner of the directory `name` every right to it: without, he could neither empty nor move it.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn make_movable(&self, name: &[u8]) -> Result<(), DiskError> {
+        let Some(stat) = self.stat(name)? else { return Ok(()) };
+        let attributes = stat.attributes;
+        if super::is_root() || attributes.kind != Kind::Directory || attributes.mode & 0o700 == 0o700 {
+            return Ok(());
+        }
+        rustix::fs::chmodat(self.as_fd(), name, permissions(attributes.mode | 0o700), AtFlags::empty())
+            .context("change the mode of", self.shown(name))
+    }
+
     /// Removes `name` and everything in it.
     ///
     /// # Errors
@@ -196,12 +216,12 @@ impl Directory {
             Some(false) => return self.unlink(name),
             Some(true) => {}
         }
-        let mut open: Vec<(Self, Vec<u8>)> = vec![(self.child(name)?, name.to_vec())];
+        let mut open: Vec<(Self, Vec<u8>)> = vec![(self.open_for_removal(name)?, name.to_vec())];
         while let Some((directory, _)) = open.last() {
             let mut below = None;
             for listed in directory.list()? {
                 if is_directory(directory, &listed.name)? == Some(true) {
-                    below = Some((directory.child(&listed.name)?, listed.name));
+                    below = Some((directory.open_for_removal(&listed.name)?, listed.name));
                     break;
                 }
                 directory.unlink(&listed.name)?;

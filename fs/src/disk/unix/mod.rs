@@ -102,11 +102,27 @@ pub fn own_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// Returns what tells this run of the machine from every other, where the host says so.
+#[must_use]
+pub fn boot_identity() -> Option<String> {
+    let found = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(found.trim().to_owned()).filter(|found| !found.is_empty())
+}
+
 /// Makes a device number of `major` and `minor` as the host encodes it.
 #[must_use]
 pub fn device_number(major: u32, minor: u32) -> u64 {
     // 32 bits wide on some hosts, and never negative.
     rustix::fs::makedev(major, minor) as u64
+}
+
+/// Returns major and minor number of a device number as the host encodes it.
+#[must_use]
+pub fn device_parts(device: u64) -> (u32, u32) {
+    // As narrow as the host has it.
+    let device = device as rustix::fs::Dev;
+    // Unsigned on some hosts, signed on others; never more than 32 bits.
+    (rustix::fs::major(device) as u32, rustix::fs::minor(device) as u32)
 }
 
 /// A name in an open directory, which becomes a path when somebody has to be told.
@@ -135,6 +151,12 @@ fn absent<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Returns the error of a full disk, as the host reports it.
+#[must_use]
+pub fn no_space() -> io::Error {
+    Errno::NOSPC.into()
 }
 
 #[cfg(not(target_os = "linux"))]

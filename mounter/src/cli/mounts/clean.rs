@@ -129,7 +129,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     if arguments.dry_run || plan.is_empty() {
         return finish(&report, &plan, arguments, context).map(|()| 0);
     }
-    confirm(&question(&plan), arguments.yes, &context.output)?;
+    confirm(&question(&plan), arguments.yes, "nothing was removed", &context.output)?;
     let bars = Bars::new(context.output);
     bars.begin(0, "Removing", plan.bytes());
     let planned = plan.skipped.len();

@@ -1,4 +1,5 @@
-//! The commands that make and end mounts, and those that remove what was mounted. Where slotfs makes none, `absent.rs` stands in for this module.
+//! The commands that make and end mounts, and those about what was written there or is left of it. Where slotfs makes none,
+//! `absent.rs` stands in for this module.
 
 pub mod clean;
 pub mod mount;
@@ -8,6 +9,7 @@ pub mod serve;
 pub mod session;
 pub mod unmount;
 pub mod warm;
+pub mod written;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,12 @@ pub enum MountCommand {
     Warm(warm::Arguments),
     Clean(clean::Arguments),
     Remove(remove::Arguments),
+    Path(written::path::Arguments),
+    Diff(written::diff::Arguments),
+    Reset(written::reset::Arguments),
+    Snapshot(written::snapshot::MakeArguments),
+    Snapshots(written::snapshot::ListArguments),
+    Restore(written::snapshot::RestoreArguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -39,7 +47,16 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
-            Self::Unmount(_) | Self::Clean(_) | Self::Remove(_) | Self::Serve(_) => {}
+            Self::Unmount(_)
+            | Self::Clean(_)
+            | Self::Remove(_)
+            | Self::Path(_)
+            | Self::Diff(_)
+            | Self::Reset(_)
+            | Self::Snapshot(_)
+            | Self::Snapshots(_)
+            | Self::Restore(_)
+            | Self::Serve(_) => {}
         }
     }
 
@@ -54,7 +71,13 @@ impl MountCommand {
             | Self::Unmount(_)
             | Self::Warm(_)
             | Self::Clean(_)
-            | Self::Remove(_) => None,
+            | Self::Remove(_)
+            | Self::Path(_)
+            | Self::Diff(_)
+            | Self::Reset(_)
+            | Self::Snapshot(_)
+            | Self::Snapshots(_)
+            | Self::Restore(_) => None,
         }
     }
 
@@ -70,6 +93,12 @@ impl MountCommand {
             Self::Warm(arguments) => warm::run(arguments, context),
             Self::Clean(arguments) => clean::run(arguments, context),
             Self::Remove(arguments) => remove::run(arguments, context),
+            Self::Path(arguments) => written::path::run(arguments, context),
+            Self::Diff(arguments) => written::diff::run(arguments, context),
+            Self::Reset(arguments) => written::reset::run(arguments, context),
+            Self::Snapshot(arguments) => written::snapshot::make(arguments, context),
+            Self::Snapshots(arguments) => written::snapshot::list(arguments, context),
+            Self::Restore(arguments) => written::snapshot::restore(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }

@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         show(&environments, context)?;
     }
     if !arguments.dry_run {
-        confirm(&question(&environments), arguments.yes, &context.output)?;
+        confirm(&question(&environments), arguments.yes, "nothing was removed", &context.output)?;
         let bars = Bars::new(context.output);
         bars.begin(0, "Removing", total);
         let removed = cleanup::remove(&cache, &environments, &mut |environment| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::session::{self, AccessArguments};
-use crate::cli::arguments::PackageArguments;
+use crate::cli::arguments::{PackageArguments, WritingArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::progress::Bars;
@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Access to slots.
     #[command(flatten)]
     access: AccessArguments,
+    /// How much may be written.
+    #[command(flatten)]
+    writing: WritingArguments,
     /// How packages are judged.
     #[command(flatten)]
     package: PackageArguments,
@@ -50,6 +53,7 @@ impl Arguments {
     /// Adds what was said to `overrides`.
     pub fn apply(&self, overrides: &mut Overrides) {
         self.package.apply(overrides);
+        self.writing.apply(overrides);
         overrides.mode = self.mode;
         overrides.reuse = self.fresh.then_some(false);
     }

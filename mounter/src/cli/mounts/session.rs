@@ -119,6 +119,9 @@ pub fn teller(context: &Context) -> impl FnMut(Step<'_>) {
         }
         Step::Starting => {}
         Step::Unpacking { reason } => output.note(&format!("unpacking instead of mounting: {reason}")),
+        Step::Unbounded => {
+            output.warn("unpacked files have no bound: `--max-upper` holds for mounts only");
+        }
         Step::Setup { position, count, title } => {
             output.note(&format!("setup {position}/{count}: {}", output::printable(title)));
         }

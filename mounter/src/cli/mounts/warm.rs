@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::session;
-use crate::cli::arguments::PackageArguments;
+use crate::cli::arguments::{PackageArguments, WritingArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::plan::Wishes;
@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Prepare only; leave nothing mounted
     #[arg(long)]
     unmounted: bool,
+    /// How much may be written.
+    #[command(flatten)]
+    writing: WritingArguments,
     /// How packages are judged.
     #[command(flatten)]
     package: PackageArguments,
@@ -34,6 +37,7 @@ impl Arguments {
     /// Adds what was said to `overrides`.
     pub fn apply(&self, overrides: &mut Overrides) {
         self.package.apply(overrides);
+        self.writing.apply(overrides);
     }
 }
 

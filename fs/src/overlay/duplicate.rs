@@ -1,0 +1,205 @@
+//! A second copy of directories of the overlay, with all that makes them what they are: holes, links among the files,
+//! whiteouts, extended attributes as they are stored, owners, times. Blocks are shared where the disk can.
+//!
+//! **Invariant:** the source stays as it is; what is copied is complete, or an error says what could not be.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::allowance;
+use super::changes::listed;
+use crate::disk::unix::{
+    Directory, NewSpecial, SetTimes, Spot, Stat, XattrFlag, clone_file, data_from, hole_from, is_root,
+    set_length, sync_file_system,
+};
+use crate::disk::{Context, DiskError};
+use crate::node::Kind;
+
+/// How much is copied at a time, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Duplicated {
+    /// Names, those of directories included.
+    pub names: u64,
+    /// Length of the files in bytes, each once.
+    pub bytes: u64,
+}
+
+/// A directory that is being copied.
+struct Level {
+    source: Arc<Directory>,
+    target: Arc<Directory>,
+    path: Vec<Vec<u8>>,
+    left: Vec<Vec<u8>>,
+}
+
+/// Copies what is in the first directory of each pair into the second, an empty one; links between the pairs stay
+/// links. When this returns all of it is on disk. `told` hears the length of each file that is done.
+///
+/// # Errors
+/// The first thing that could not be copied; what was copied until then is left.
+pub fn duplicate(
+    pairs: &[(Arc<Directory>, Arc<Directory>)],
+    told: &mut dyn FnMut(u64),
+) -> Result<Duplicated, DiskError> {
+    let mut copy = Copy { pairs, links: HashMap::new(), done: Duplicated::default(), told };
+    for (number, (source, target)) in pairs.iter().enumerate() {
+        let mut levels = vec![level(Arc::clone(source), Arc::clone(target), Vec::new())?];
+        while let Some(at) = levels.last_mut() {
+            let Some(name) = at.left.pop() else {
+                let source = Spot::named(&at.source, b".");
+                if let Some(stat) = source.stat()? {
+                    copy_attributes(&source, &Spot::named(&at.target, b"."), &stat)?;
+                }
+                levels.pop();
+                continue;
+            };
+            if let Some(below) = copy.name(number, at, name)? {
+                levels.push(below);
+            }
+        }
+    }
+    if let Some((_, target)) = pairs.first() {
+        target.readable().and_then(sync_file_system)?;
+    }
+    Ok(copy.done)
+}
+
+fn level(source: Arc<Directory>, target: Arc<Directory>, path: Vec<Vec<u8>>) -> Result<Level, DiskError> {
+    let left = listed(&source, None)?.map_or(Vec::new(), |(_, names)| names);
+    Ok(Level { source, target, path, left })
+}
+
+struct Copy<'a> {
+    pairs: &'a [(Arc<Directory>, Arc<Directory>)],
+    /// By inode of the source: in which pair the copy is, and where.
+    links: HashMap<u64, (usize, Vec<Vec<u8>>)>,
+    done: Duplicated,
+    told: &'a mut dyn FnMut(u64),
+}
+
+impl Copy<'_> {
+    /// Copies one name; a directory is returned, to be filled.
+    fn name(&mut self, pair: usize, at: &Level, name: Vec<u8>) -> Result<Option<Level>, DiskError> {
+        let Some(stat) = at.source.stat(&name)? else { return Ok(None) };
+        if at.path.is_empty() && name == allowance::USED {
+            // The copy may take other blocks.
+            return Ok(None);
+        }
+        self.done.names += 1;
+        let path = [at.path.as_slice(), std::slice::from_ref(&name)].concat();
+        if stat.attributes.kind == Kind::Directory {
+            at.target.make_directory(&name, 0o700)?;
+            let (source, target) = (at.source.child(&name)?, at.target.child(&name)?);
+            return level(Arc::new(source), Arc::new(target), path).map(Some);
+        }
+        if stat.attributes.links > 1 {
+            if let Some((pair, first)) = self.links.get(&stat.inode) {
+                at.target.link(&self.copied(*pair, first)?, &name)?;
+                return Ok(None);
+            }
+            self.links.insert(stat.inode, (pair, path));
+        }
+        self.node(at, &name, &stat)?;
+        Ok(None)
+    }
+
+    /// Copies what is no directory. A file that its owner may not read is made readable meanwhile.
+    fn node(&mut self, at: &Level, name: &[u8], stat: &Stat) -> Result<(), DiskError> {
+        const READ: u32 = 0o400;
+        let source = Spot::named(&at.source, name);
+        let mode = stat.attributes.mode;
+        if is_root() || stat.attributes.kind != Kind::File || mode & READ != 0 {
+            return self.readable_node(at, name, stat);
+        }
+        source.set_mode(mode | READ)?;
+        let copied = self.readable_node(at, name, stat);
+        source.set_mode(mode)?;
+        copied
+    }
+
+    fn readable_node(&mut self, at: &Level, name: &[u8], stat: &Stat) -> Result<(), DiskError> {
+        let (source, target) = (Spot::named(&at.source, name), Spot::named(&at.target, name));
+        match stat.attributes.kind {
+            Kind::File => {
+                let file = at.target.create_file(name, 0o600)?;
+                copy_content(&source.open_file(false, false)?, &file, stat.attributes.size)?;
+                self.done.bytes += stat.attributes.size;
+                (self.told)(stat.attributes.size);
+            }
+            Kind::Symlink => at.target.make_symlink(name, &source.read_link()?)?,
+            kind @ (Kind::Directory
+            | Kind::Fifo
+            | Kind::Socket
+            | Kind::CharacterDevice
+            | Kind::BlockDevice) => {
+                let device = stat.attributes.device;
+                at.target.make_special(name, NewSpecial { kind, mode: 0o600, device })?;
+            }
+        }
+        copy_attributes(&source, &target, stat)
+    }
+
+    /// Returns where the first name of a file was copied to.
+    fn copied(&self, pair: usize, path: &[Vec<u8>]) -> Result<Spot, DiskError> {
+        let mut at = Arc::clone(&self.pairs[pair].1);
+        let (name, above) = path.split_last().map_or((&b"."[..], path), |(name, above)| (name, above));
+        for name in above {
+            at = Arc::new(at.child(name)?);
+        }
+        Ok(Spot::named(&at, name))
+    }
+}
+
+/// Copies the content of a file that nobody changes; holes stay holes.
+fn copy_content(source: &File, target: &File, size: u64) -> Result<(), DiskError> {
+    if size == 0 || clone_file(source, target)? {
+        return Ok(());
+    }
+    let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
+    let mut at = 0;
+    while let Some(start) = data_from(source, at)? {
+        let end = hole_from(source, start)?.unwrap_or(size);
+        at = start;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(buffer.len());
+            let count = source.read_at(&mut buffer[..wanted], at).context("read", "a written file")?;
+            if count == 0 {
+                break;
+            }
+            target.write_all_at(&buffer[..count], at).context("write", "a copy")?;
+            at += count as u64;
+        }
+        if at < end {
+            break;
+        }
+    }
+    set_length(target, size)
+}
+
+/// Gives `target` what `source` has besides its content. Attributes come before the mode, which may forbid setting them.
+fn copy_attributes(source: &Spot, target: &Spot, stat: &Stat) -> Result<(), DiskError> {
+    let attributes = &stat.attributes;
+    match target.set_owner(Some(attributes.user), Some(attributes.group)) {
+        Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        other => other?,
+    }
+    for name in source.xattr_names()? {
+        let Some(value) = source.xattr(&name)? else { continue };
+        match target.set_xattr(&name, &value, XattrFlag::Set) {
+            // What only root may set, only root's programs have set, or the host will set it itself.
+            Err(error) if !is_root() && !name.starts_with(b"user.") => {
+                tracing::debug!("an extended attribute is not copied: {error}");
+            }
+            other => other?,
+        }
+    }
+    if attributes.kind != Kind::Symlink {
+        target.set_mode(attributes.mode)?;
+    }
+    target.set_times(SetTimes::of(attributes))
+}

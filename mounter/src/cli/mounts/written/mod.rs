@@ -1,0 +1,142 @@
+//! The commands about what programs wrote: where it is, what it is, taking it back, keeping it.
+
+pub mod diff;
+pub mod path;
+pub mod reset;
+pub mod snapshot;
+
+use std::path::{Component, Path};
+
+use slotfs_fs::disk::unix::own_ids;
+use slotfs_fs::layer::slot::SlotOptions;
+use slotfs_fs::layer::stack::Stack;
+use slotfs_fs::overlay::{Scope, View};
+use slotfs_fs::package::Package;
+
+use crate::cli::confirm::confirm;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::package::{self, Recall};
+use crate::extract::layers::{self, OpenSlot};
+use crate::host::files;
+use crate::plan::{self, Wishes};
+use crate::session::place::Place;
+use crate::session::record::SessionRecord;
+use crate::session::still::{Still, StillError};
+use crate::workenv::{Cache, Listed};
+
+/// Finds the environment that is meant by `what`, of which an upper directory is there.
+fn find(what: &Path, context: &Context) -> Result<Listed, Failure> {
+    super::sweep(context);
+    let listed = Cache::new(&context.settings.cache_directory.value).find(what)?;
+    if listed.workenv.upper().is_dir() {
+        return Ok(listed);
+    }
+    let message = format!("`{}` has no upper directory: it was never mounted", listed.workenv.name());
+    Err(Failure::new(FailureKind::NotFound, message)
+        .hint("a package's own launcher writes into the unpacked files themselves"))
+}
+
+/// Takes hold of the environment, so that nobody uses it or can begin to.
+fn hold(listed: &Listed) -> Result<Still, Failure> {
+    Ok(Still::hold(&Place::of(listed.workenv.clone()))?)
+}
+
+/// Asks whether to go on, unless that was said already.
+fn consent(given: bool, question: &str, context: &Context) -> Result<(), Failure> {
+    confirm(question, given, "nothing was changed", &context.output)
+}
+
+impl From<StillError> for Failure {
+    fn from(error: StillError) -> Self {
+        let message = error.to_string();
+        match error {
+            StillError::Mounted { workenv, .. } => Self::new(FailureKind::Busy, message)
+                .hint(format!("`slotfs unmount {workenv}` ends that mount")),
+            StillError::InUse { .. } => {
+                Self::new(FailureKind::Busy, message).hint("wait until that has ended, then try again")
+            }
+            StillError::Session(error) => error.into(),
+        }
+    }
+}
+
+/// Opens the layers that the environment's upper directory lies over. Where the package cannot be used any more, says
+/// why in a warning and returns `None`.
+fn layers_of(listed: &Listed, context: &Context) -> Option<Stack> {
+    let told = |failure: Failure| context.output.warn(&format!("{}; slots cannot be told", failure.message));
+    let Some(path) = &listed.path else {
+        context.output.warn("it is not known which package this is of; slots cannot be told");
+        return None;
+    };
+    let package = package::open(path).map_err(told).ok()?;
+    if listed.id.as_ref().is_none_or(|id| id.as_str() != package.id()) {
+        let shown = path.display();
+        context.output.warn(&format!("`{shown}` is another package by now; slots cannot be told"));
+        return None;
+    }
+    stack(&package, listed, context).map_err(told).ok()
+}
+
+fn stack(package: &Package, listed: &Listed, context: &Context) -> Result<Stack, Failure> {
+    let verification = package::hash(package, Recall::Allowed, context)?;
+    let home = layers::home(&Cache::new(&context.settings.cache_directory.value).shared())?;
+    let limits = layers::limits(context.settings.limits());
+    // As the serving process shows them.
+    let options = SlotOptions { limits, owner: Some(own_ids()), ..SlotOptions::default() };
+    let joined = |positions: &[u32]| -> Result<Stack, Failure> {
+        let mut placed = Vec::new();
+        for slot in package.slots().iter().filter(|slot| positions.contains(&slot.position)) {
+            placed.push(OpenSlot::open(slot, &verification, &home, &options)?.placed(slot, true));
+        }
+        Ok(Stack::new(placed))
+    };
+    let record = SessionRecord::read(&Place::of(listed.workenv.clone())).ok().flatten();
+    if let Some(record) = record.filter(|record| record.request.content == package.id()) {
+        let positions: Vec<u32> = record.request.slots.iter().map(|slot| slot.position).collect();
+        return joined(&positions);
+    }
+    let usual = joined(&positions_in_run(package, false)?)?;
+    let view = View::open(&listed.workenv.upper())?;
+    if view.map_or(Ok(false), |view| view.is_over_others(&usual.fingerprint()))? {
+        // It was last run without the slots for development.
+        return joined(&positions_in_run(package, true)?);
+    }
+    Ok(usual)
+}
+
+/// Returns which slots a run mounts.
+fn positions_in_run(package: &Package, production: bool) -> Result<Vec<u32>, Failure> {
+    let wishes = Wishes { production, ..Wishes::default() };
+    let plans = plan::slots(package, &wishes, plan::machine())?;
+    Ok(plans.iter().filter(|plan| plan.in_run).map(|plan| plan.position).collect())
+}
+
+/// Returns the part of the environment that `paths` name: as seen in it, or whole paths that lead into it.
+fn scope(paths: &[std::path::PathBuf], listed: &Listed) -> Result<Scope, Failure> {
+    let content = listed.workenv.content();
+    let record = SessionRecord::read(&Place::of(listed.workenv.clone())).ok().flatten();
+    let mountpoint = record.map(|record| record.request.mountpoint);
+    let roots: Vec<&Path> = [Some(content.as_path()), mountpoint.as_deref()].into_iter().flatten().collect();
+    let mut wanted = Vec::with_capacity(paths.len());
+    for path in paths {
+        let inside = roots.iter().find_map(|root| path.strip_prefix(root).ok());
+        let refused = |reason: &str| {
+            let message = format!("`{}` is no path in `{}`: {reason}", path.display(), listed.workenv.name());
+            Failure::new(FailureKind::Usage, message).hint("name it as `slotfs diff` does")
+        };
+        if inside.is_none() && path.is_absolute() {
+            return Err(refused("it is somewhere else"));
+        }
+        let mut names = Vec::new();
+        for component in inside.unwrap_or(path).components() {
+            match component {
+                Component::Normal(name) => names.push(files::path_bytes(Path::new(name))),
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                Component::ParentDir => return Err(refused("it goes up")),
+            }
+        }
+        wanted.push(names);
+    }
+    Ok(Scope::of(wanted))
+}

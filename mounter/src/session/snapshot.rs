@@ -1,0 +1,354 @@
+//! Snapshots of what was written: kept beside it, complete or absent, and put back in its place.
+//!
+//! *Layout*
+//!
+//! | where | what |
+//! |---|---|
+//! | `snapshots/{name}/` | a snapshot: `upper/`, `upper-index/`, and `snapshot.json` |
+//! | `snapshots/.{name}.{pid}-{n}.tmp/` | one that is being made or removed |
+//! | `restoring/` | a copy of a snapshot that is complete and takes the place of what was written; then what was there |
+//!
+//! **Invariant:** from the moment when `restoring/` has its name, putting back is finished by whoever comes next and is
+//! never undone; what was there is removed only after that.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use slotfs_fs::disk::unix::Directory;
+use slotfs_fs::disk::{Context, DiskError, atomic};
+use slotfs_fs::overlay::{duplicate, index};
+
+use crate::host::files;
+use crate::workenv::{PackageId, Workenv, WorkenvError};
+
+use super::seconds_now;
+use super::still::Still;
+
+const VERSION: u32 = 1;
+const LONGEST_NAME: usize = 100;
+const NOTE: &str = "snapshot.json";
+const UPPER: &str = "upper";
+const EARLIER: &str = "earlier-";
+
+/// Why there is no such snapshot, or it cannot be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It cannot be a directory's name that is easy to type.
+    #[error("`{name}` cannot be the name of a snapshot")]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
+    /// There is one already.
+    #[error("`{workenv}` has a snapshot `{name}` already")]
+    Exists {
+        /// The environment.
+        workenv: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// There is none.
+    #[error("`{workenv}` has no snapshot `{name}`")]
+    Missing {
+        /// The environment.
+        workenv: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// What it says about itself cannot be understood.
+    #[error("`{}` cannot be understood: {reason}", path.display())]
+    Garbled {
+        /// The note.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It was made of another build of the package.
+    #[error("snapshot `{name}` is of another build of the package, {was}; now it is {now}")]
+    OtherBuild {
+        /// The snapshot.
+        name: String,
+        /// Identity then.
+        was: String,
+        /// Identity now.
+        now: String,
+    },
+    /// The environment's own files refuse.
+    #[error(transparent)]
+    Workenv(#[from] WorkenvError),
+}
+
+impl From<DiskError> for SnapshotError {
+    fn from(error: DiskError) -> Self {
+        Self::Workenv(error.into())
+    }
+}
+
+/// What a snapshot says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    version: u32,
+    /// Its name.
+    pub name: String,
+    /// When it was made, seconds since 1970.
+    pub created: u64,
+    /// The package's identity then.
+    pub package: String,
+    /// Whether setup had been done.
+    pub prepared: bool,
+    /// Names in it.
+    pub names: u64,
+    /// Length of its files in bytes.
+    pub bytes: u64,
+}
+
+impl Snapshot {
+    /// Reads the snapshot `name` of `workenv`.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be understood.
+    pub fn find(workenv: &Workenv, name: &str) -> Result<Self, SnapshotError> {
+        let missing = || SnapshotError::Missing { workenv: workenv.name().to_string(), name: name.into() };
+        if !is_name(name) {
+            return Err(missing());
+        }
+        let path = workenv.snapshots().join(name).join(NOTE);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            other => other.context("read", &path)?,
+        };
+        let garbled = |reason: String| SnapshotError::Garbled { path: path.clone(), reason };
+        let found: Self = serde_json::from_slice(&text).map_err(|error| garbled(error.to_string()))?;
+        if found.version != VERSION || found.name != name {
+            return Err(garbled(format!("it is of version {} and called `{}`", found.version, found.name)));
+        }
+        Ok(found)
+    }
+
+    /// Reads every snapshot of `workenv`, oldest first, and with it the names of those that cannot be read.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn all(workenv: &Workenv) -> Result<(Vec<Self>, Vec<String>), SnapshotError> {
+        let (mut all, mut damaged) = (Vec::new(), Vec::new());
+        for name in names_in(&workenv.snapshots())?.into_iter().filter(|name| is_name(name)) {
+            match Self::find(workenv, &name) {
+                Ok(found) => all.push(found),
+                Err(_) => damaged.push(name),
+            }
+        }
+        all.sort_by(|one, other| (one.created, &one.name).cmp(&(other.created, &other.name)));
+        Ok((all, damaged))
+    }
+
+    /// Keeps what is written in `workenv` of the package `id` as it is now, under `name`. `told` hears the length of
+    /// each file that is done.
+    ///
+    /// # Errors
+    /// The name is no good or taken, or the disk refuses; then nothing is left.
+    pub fn make(
+        _still: &Still,
+        workenv: &Workenv,
+        (name, id): (&str, &PackageId),
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Self, SnapshotError> {
+        if !is_name(name) {
+            return Err(SnapshotError::Name { name: name.into() });
+        }
+        let folder = workenv.snapshots();
+        files::create_private_directories(&folder).context("create the directory", &folder)?;
+        let place = folder.join(name);
+        if place.exists() {
+            return Err(SnapshotError::Exists { workenv: workenv.name().to_string(), name: name.into() });
+        }
+        let temporary = atomic::temporary_beside(&place);
+        let made = (|| {
+            let done = copy(&workenv.upper(), &temporary.join(UPPER), told)?;
+            let snapshot = Self {
+                version: VERSION,
+                name: name.into(),
+                created: seconds_now(),
+                package: id.to_string(),
+                prepared: workenv.prepared_for().as_ref() == Some(id),
+                names: done.names,
+                bytes: done.bytes,
+            };
+            let note = temporary.join(NOTE);
+            let text =
+                serde_json::to_vec_pretty(&snapshot).map_err(io::Error::from).context("encode", &note)?;
+            atomic::write(&note, &text)?;
+            std::fs::rename(&temporary, &place).context("rename into place", &place)?;
+            atomic::sync_directory(&folder)?;
+            Ok(snapshot)
+        })();
+        if made.is_err() {
+            // The first error is the one to report; the next command sweeps what is left.
+            let _ = remove_tree(&temporary);
+        }
+        made
+    }
+
+    /// Removes the snapshot `name`, also a damaged one; it goes in one step.
+    ///
+    /// # Errors
+    /// There is none, or the disk refuses.
+    pub fn remove(_still: &Still, workenv: &Workenv, name: &str) -> Result<(), SnapshotError> {
+        let place = workenv.snapshots().join(name);
+        if !is_name(name) || !place.exists() {
+            return Err(SnapshotError::Missing { workenv: workenv.name().to_string(), name: name.into() });
+        }
+        let going = atomic::temporary_beside(&place);
+        std::fs::rename(&place, &going).context("remove", &place)?;
+        atomic::sync_directory(&workenv.snapshots())?;
+        Ok(remove_tree(&going)?)
+    }
+
+    /// Puts the snapshot in the place of what is written now in `workenv`, which is of the package `id`.
+    ///
+    /// # Errors
+    /// It is of another build, or the disk refuses; then everything is as it was.
+    pub fn restore(
+        &self,
+        _still: &Still,
+        workenv: &Workenv,
+        id: &PackageId,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<(), SnapshotError> {
+        if self.package != id.as_str() {
+            let (name, was) = (self.name.clone(), self.package.clone());
+            return Err(SnapshotError::OtherBuild { name, was, now: id.to_string() });
+        }
+        let place = workenv.restoring();
+        let temporary = atomic::temporary_beside(&place);
+        let copied = (|| {
+            copy(&workenv.snapshots().join(&self.name).join(UPPER), &temporary.join(UPPER), told)?;
+            let note = temporary.join(NOTE);
+            let text = serde_json::to_vec(self).map_err(io::Error::from).context("encode", &note)?;
+            atomic::write(&note, &text)?;
+            std::fs::rename(&temporary, &place).context("rename into place", &place)?;
+            atomic::sync_directory(&workenv.own_directory())
+        })();
+        if let Err(error) = copied {
+            // The first error is the one to report; the next command sweeps what is left.
+            let _ = remove_tree(&temporary);
+            return Err(error.into());
+        }
+        Ok(settle(workenv).map_err(WorkenvError::from)?)
+    }
+}
+
+/// Finishes what was interrupted: a snapshot that is being put back is, and what was half made or half removed goes. To
+/// be called with the start lock and the serving lock in hand.
+///
+/// # Errors
+/// The disk refuses; the next call goes on.
+pub(super) fn settle(workenv: &Workenv) -> Result<(), DiskError> {
+    for (folder, prefix) in [(workenv.snapshots(), "."), (workenv.own_directory(), ".restoring.")] {
+        for name in names_in(&folder)? {
+            if name.starts_with(prefix) && name.ends_with(".tmp") {
+                remove_tree(&folder.join(name))?;
+            }
+        }
+    }
+    let restoring = workenv.restoring();
+    if !restoring.exists() {
+        return Ok(());
+    }
+    let failed = |error: WorkenvError| DiskError::new("restore", &restoring, io::Error::other(error));
+    // First, so that what another setup wrote never counts as this one's.
+    workenv.forget_preparation().map_err(failed)?;
+    let upper = workenv.upper();
+    for place in [upper.clone(), index::beside(&upper)] {
+        put_in_place(&restoring, &place)?;
+    }
+    atomic::sync_directory(&workenv.own_directory())?;
+    let note = restoring.join(NOTE);
+    let text = std::fs::read(&note).context("read", &note)?;
+    let snapshot: Snapshot = serde_json::from_slice(&text).context("understand", &note)?;
+    if let Some(id) = PackageId::parse(&snapshot.package).filter(|_| snapshot.prepared) {
+        workenv.mark_prepared_for(&id).map_err(failed)?;
+    }
+    // Taken out of the way in one step: without its note it could not be finished again.
+    let going = atomic::temporary_beside(&restoring);
+    std::fs::rename(&restoring, &going).context("remove", &restoring)?;
+    atomic::sync_directory(&workenv.own_directory())?;
+    remove_tree(&going)
+}
+
+/// Moves what is at `place` into `restoring`, and what `restoring` has for it there; each may have been done before.
+fn put_in_place(restoring: &Path, place: &Path) -> Result<(), DiskError> {
+    let Some(name) = place.file_name() else { return Ok(()) };
+    let new = restoring.join(name);
+    if !new.exists() {
+        return Ok(());
+    }
+    let mut earlier = std::ffi::OsString::from(EARLIER);
+    earlier.push(name);
+    let earlier = restoring.join(earlier);
+    // Interrupted after this, somebody may have made an empty directory there, over which the next rename goes.
+    if place.exists() && !earlier.exists() {
+        std::fs::rename(place, &earlier).context("set aside", place)?;
+    }
+    std::fs::rename(&new, place).context("rename into place", place)?;
+    atomic::sync_directory(restoring)
+}
+
+/// Copies an upper directory and its index; both copies are made.
+fn copy(
+    from: &Path,
+    to: &Path,
+    told: &mut dyn FnMut(u64),
+) -> Result<slotfs_fs::overlay::Duplicated, DiskError> {
+    let mut pairs = Vec::new();
+    for (source, target) in [(from.to_owned(), to.to_owned()), (index::beside(from), index::beside(to))] {
+        files::create_private_directories(&target).context("create the directory", &target)?;
+        if source.exists() {
+            pairs.push((Arc::new(Directory::open(&source)?), Arc::new(Directory::open(&target)?)));
+        }
+    }
+    duplicate(&pairs, told)
+}
+
+/// Tells whether `name` is easy to type and means only itself in a directory.
+fn is_name(name: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    starts_well && name.len() <= LONGEST_NAME && name.bytes().all(is_good)
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context("list", folder)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // No name of ours is anything but text.
+        names.extend(entry.context("list", folder)?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn remove_tree(path: &Path) -> Result<(), DiskError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    Directory::open(parent)?.remove_tree(std::os::unix::ffi::OsStrExt::as_bytes(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_snapshots_are_easy_to_type() {
+        for good in ["a", "before-2", "v1.2_x", "0"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", ".x", "-x", "a/b", "a b", "ü", "a\n", &"x".repeat(101)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

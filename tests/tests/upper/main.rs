@@ -1,0 +1,11 @@
+//! What programs wrote, as a thing: shown, archived, taken back, bounded and kept, through the real binary.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod archive;
+mod bound;
+mod diff;
+mod marks;
+mod reset;
+mod snapshot;
+mod support;

@@ -1,0 +1,54 @@
+//! A package of two slots, mounted and written over in every way.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use slotfs_tests::command::{Home, shell_package};
+use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
+
+/// Two slots, one below `lib`, one below `etc`, with links and a tree that can be moved.
+pub(crate) fn package() -> PackageBuilder {
+    let library = Tree::new()
+        .file("lib/x.py", 0o644, b"print(1)\n")
+        .file("lib/y.py", 0o644, b"print(2)\n")
+        .file("lib/tool", 0o755, b"#!/bin/sh\n")
+        .hard_link("lib/tool-too", "lib/tool")
+        .symlink("lib/link", "x.py")
+        .file("lib/deep/er/file", 0o644, b"deep\n")
+        .file("lib/whole/one", 0o644, b"1\n")
+        .file("lib/whole/two", 0o644, b"2\n");
+    let etc = Tree::new()
+        .file("etc/conf", 0o644, b"key=1\n")
+        .file("etc/other", 0o644, b"o\n")
+        .file("etc/old", 0o644, b"old\n");
+    shell_package("app", "cat {workenv}/lib/x.py")
+        .slot(SlotSpec::tree("library", "tar.gzip", library))
+        .slot(SlotSpec::tree("settings", "tar", etc))
+}
+
+/// A home with the package in it, mounted.
+pub(crate) fn mounted() -> (Home, PathBuf) {
+    let home = Home::new();
+    let package = home.package("app.psp", package());
+    home.run(["mount", package.to_str().unwrap()]).success();
+    let root = home.workenv("app");
+    (home, root)
+}
+
+/// Something of every kind, over both slots and outside.
+pub(crate) fn write(root: &std::path::Path) {
+    fs::write(root.join("lib/x.py"), "print('changed')\n").unwrap();
+    fs::set_permissions(root.join("lib/y.py"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(root.join("lib/new\n\u{1b}[m"), "new\n").unwrap();
+    fs::write(root.join("etc/conf"), "key=2\n").unwrap();
+    fs::remove_file(root.join("etc/old")).unwrap();
+    fs::create_dir_all(root.join("var/log")).unwrap();
+    fs::write(root.join("var/log/app.log"), "line\n").unwrap();
+    fs::hard_link(root.join("var/log/app.log"), root.join("var/log/same.log")).unwrap();
+    symlink("app.log", root.join("var/log/latest")).unwrap();
+    fs::rename(root.join("lib/deep"), root.join("moved")).unwrap();
+    fs::remove_dir_all(root.join("lib/whole")).unwrap();
+    fs::create_dir(root.join("lib/whole")).unwrap();
+    fs::write(root.join("lib/whole/three"), "3\n").unwrap();
+}
