@@ -8,5 +8,6 @@ mod copying;
 mod editing;
 mod git;
 mod permissions;
+mod postgres;
 mod python;
 mod sqlite;
