@@ -45,8 +45,35 @@ pub struct Upper {
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
     device_whiteouts: bool,
     sequence: AtomicU64,
-    /// Held as long as this upper is open; the kernel releases it when the process dies.
-    _lock: OwnedFd,
+    /// Held as long as this upper is open; the kernel releases them when the process dies. One is of the upper, so
+    /// that it has one user; the other one of what goes with it.
+    _locks: [OwnedFd; 2],
+}
+
+/// Where an upper directory is, and what goes with it. All three are on one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpperPlaces {
+    /// What was written.
+    pub upper: PathBuf,
+    /// What is being prepared.
+    pub work: PathBuf,
+    /// What overlayfs has no place for.
+    pub index: PathBuf,
+}
+
+impl UpperPlaces {
+    /// The index lies beside the upper directory.
+    #[must_use]
+    pub fn beside(upper: &Path, work: &Path) -> Self {
+        Self { upper: upper.into(), work: work.into(), index: index::beside(upper) }
+    }
+
+    /// Everything but the upper directory itself lies in `work`, under names that the kernel's overlayfs leaves alone.
+    #[must_use]
+    pub fn within(upper: &Path, work: &Path) -> Self {
+        let own = work.join("slotfs");
+        Self { upper: upper.into(), work: own.join("work"), index: own.join("index") }
+    }
 }
 
 impl Upper {
@@ -64,27 +91,34 @@ impl Upper {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(upper: &Path, work: &Path, form: WhiteoutForm) -> Result<Self, DiskError> {
-        let index_path = index::beside(upper);
-        for directory in [upper, work, &index_path] {
+        Self::open_at(&UpperPlaces::beside(upper, work), form)
+    }
+
+    /// As [`Self::open`], with everything where `places` says.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(places: &UpperPlaces, form: WhiteoutForm) -> Result<Self, DiskError> {
+        let UpperPlaces { upper, work, index } = places;
+        for directory in [upper, work, index] {
             std::fs::create_dir_all(directory).context("create the directory", directory)?;
         }
         let root = Arc::new(Directory::open(upper)?);
         let work_directory = Arc::new(Directory::open(work)?);
-        let index_directory = Arc::new(Directory::open(&index_path)?);
+        let index_directory = Arc::new(Directory::open(index)?);
         let disk = |directory: &Directory| directory.stat(b".").map(|stat| stat.map(|stat| stat.disk));
         if disk(&root)? != disk(&work_directory)? || disk(&root)? != disk(&index_directory)? {
             let reason = std::io::Error::new(std::io::ErrorKind::CrossesDevices, "not on the upper's disk");
             return Err(DiskError::new("use the work directory", work, reason));
         }
-        let held = index_directory.readable()?;
-        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).context("lock", &index_path)?;
+        let locks = [locked(&root, upper)?, locked(&index_directory, index)?];
         for leftover in work_directory.list()? {
             work_directory.remove_tree(&leftover.name)?;
         }
         let device_whiteouts = probe(&work_directory, work)? && form == WhiteoutForm::Best;
         let index = index::Index::load(&index_directory)?;
         Ok(Self {
-            path: upper.to_path_buf(),
+            path: upper.clone(),
             root,
             work: work_directory,
             index_directory,
@@ -92,7 +126,7 @@ impl Upper {
             layers: OnceLock::new(),
             device_whiteouts,
             sequence: AtomicU64::new(0),
-            _lock: held,
+            _locks: locks,
         })
     }
 
@@ -121,6 +155,13 @@ impl Upper {
     fn next_name(&self) -> Vec<u8> {
         format!("{}", self.sequence.fetch_add(1, Ordering::Relaxed)).into_bytes()
     }
+}
+
+/// Keeps everybody else from opening what belongs to this directory.
+fn locked(directory: &Directory, shown: &Path) -> Result<OwnedFd, DiskError> {
+    let held = directory.readable()?;
+    rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).context("lock", shown)?;
+    Ok(held)
 }
 
 /// Finds out what the disk can keep: extended attributes, which are needed, and 0/0 devices, which are not.

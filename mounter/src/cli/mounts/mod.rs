@@ -1,6 +1,8 @@
 //! The commands that make and end mounts. Where slotfs makes none, `absent.rs` stands in for this module.
 
 pub mod mount;
+pub mod options;
+pub mod overlay;
 pub mod run;
 pub mod serve;
 pub mod session;
@@ -24,6 +26,7 @@ pub enum MountCommand {
     #[command(alias = "umount")]
     Unmount(unmount::Arguments),
     Warm(warm::Arguments),
+    Overlay(overlay::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -35,6 +38,7 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
+            Self::Overlay(arguments) => arguments.apply(overrides),
             Self::Unmount(_) | Self::Serve(_) => {}
         }
     }
@@ -45,7 +49,7 @@ impl MountCommand {
     pub fn serve(&self) -> Option<ExitCode> {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
-            Self::Run(_) | Self::Mount(_) | Self::Unmount(_) | Self::Warm(_) => None,
+            Self::Run(_) | Self::Mount(_) | Self::Unmount(_) | Self::Warm(_) | Self::Overlay(_) => None,
         }
     }
 
@@ -59,6 +63,7 @@ impl MountCommand {
             Self::Mount(arguments) => mount::run(arguments, context),
             Self::Unmount(arguments) => unmount::run(arguments, context),
             Self::Warm(arguments) => warm::run(arguments, context),
+            Self::Overlay(arguments) => overlay::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }
