@@ -70,9 +70,8 @@ impl Marks {
 /// Finds the mark called `name` (of ours), else what the kernel calls it without `userxattr`.
 fn find<'a>(extended: &'a ExtendedAttributes, name: &[u8]) -> Option<&'a [u8]> {
     let trusted = trusted(name);
-    let named = |wanted: &[u8]| {
-        extended.iter().find(|(known, _)| known == wanted).map(|(_, value)| value.as_slice())
-    };
+    let named =
+        |wanted: &[u8]| extended.iter().find(|(known, _)| known == wanted).map(|(_, value)| value.as_slice());
     named(name).or_else(|| named(&trusted))
 }
 

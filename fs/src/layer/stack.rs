@@ -271,7 +271,8 @@ impl Stack {
     fn redirected(&self, within: &Lower, position: u32, redirect: &[u8]) -> Result<Vec<Source>, LayerError> {
         let below = |lower: &Lower| {
             let sources = lower.sources().iter().copied();
-            let kept = sources.filter(|source| matches!(source, Source::Layer { layer, .. } if *layer < position));
+            let kept =
+                sources.filter(|source| matches!(source, Source::Layer { layer, .. } if *layer < position));
             Lower { kind: Kind::Directory, sources: Sources::of(kept.collect()) }
         };
         let start = if redirect.first() == Some(&b'/') { below(&self.root()?) } else { below(within) };
@@ -414,7 +415,7 @@ impl Stack {
             let doubtful = match kind {
                 Kind::CharacterDevice => layer.has_marks(),
                 Kind::File => closer,
-                _ => false,
+                Kind::Directory | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::BlockDevice => false,
             };
             if !doubtful {
                 visit(name, node, Some(kind));

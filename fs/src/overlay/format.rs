@@ -21,10 +21,10 @@ use std::sync::Arc;
 use super::Upper;
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_root};
+use crate::layer::marks::trusted;
 pub use crate::layer::marks::{
     IMPURE, INODE, NODE, OPAQUE, REDIRECT, WHITEOUT, device_value, parse_device, shown_name, stored_name,
 };
-use crate::layer::marks::trusted;
 use crate::node::{Attributes, Kind};
 
 /// What is under one name of the upper directory.

@@ -267,9 +267,5 @@ impl Layers {
 }
 
 fn no_such_slot(package: &Path, wanted: &ServedSlot) -> AssembleError {
-    AssembleError::NoSuchSlot {
-        path: package.into(),
-        slot: wanted.id.clone(),
-        position: wanted.position,
-    }
+    AssembleError::NoSuchSlot { path: package.into(), slot: wanted.id.clone(), position: wanted.position }
 }

@@ -152,9 +152,7 @@ pub fn start(
 pub(super) fn spawn(log: Option<&Path>, filter: &str, kind: Option<&str>) -> Result<Child, SessionError> {
     let spawned = |source| SessionError::Spawn { source };
     let log = match log {
-        Some(path) => {
-            OpenOptions::new().append(true).create(true).open(path).context("open", path)?.into()
-        }
+        Some(path) => OpenOptions::new().append(true).create(true).open(path).context("open", path)?.into(),
         None => Stdio::inherit(),
     };
     let own = PathBuf::from("/proc/self/exe");

@@ -14,9 +14,24 @@ use crate::session::overlay::request::GivenOptions;
 
 /// What is for mount(8), systemd and people, and says nothing about the mount itself.
 const OTHERS: &[&str] = &[
-    "defaults", "_netdev", "nofail", "auto", "noauto", "user", "nouser", "users", "owner", "group", "silent", "loud",
+    "defaults",
+    "_netdev",
+    "nofail",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "silent",
+    "loud",
     // What is always so.
-    "default_permissions", "userxattr", "async", "redirect_dir=on", "index=on",
+    "default_permissions",
+    "userxattr",
+    "async",
+    "redirect_dir=on",
+    "index=on",
 ];
 
 /// Beginnings of the same kind.
@@ -153,7 +168,9 @@ impl Parsed {
             flags.retain(|flag| flag != name);
             return true;
         }
-        let Some(flag) = GenericFlag::ALL.into_iter().find(|flag| flag.name() == option) else { return false };
+        let Some(flag) = GenericFlag::ALL.into_iter().find(|flag| flag.name() == option) else {
+            return false;
+        };
         flags.retain(|name| name != option);
         flags.push(option.to_owned());
         if matches!(flag, GenericFlag::RelativeAccessTimes | GenericFlag::StrictAccessTimes) {

@@ -34,7 +34,7 @@ const USUAL_SOURCE: &str = "slotfs";
 /// The command returns when the mount is up. `slotfs unmount TARGET`, `umount TARGET` and `fusermount3 -u TARGET` end it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\\:` and `\\,` are no separators; fsname=NAME for the
+    /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\:` and `\,` are no separators; fsname=NAME for the
     /// mount table; ro, rw, [no]suid, [no]dev, [no]exec, [no]atime, [no]diratime, [no]relatime, [no]strictatime,
     /// [no]lazytime, sync, dirsync, nosymfollow, allow_other for the kernel. What is always so (default_permissions,
     /// userxattr, redirect_dir=on, index=on) and what others look at (_netdev, nofail, noauto, user, x-…, comment=…) may
@@ -84,7 +84,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     }
     session::sweep(context);
     let foreground = arguments.foreground;
-    let wish = Wish { source: USUAL_SOURCE.as_ref(), options: &parsed, target: &arguments.target, foreground };
+    let wish =
+        Wish { source: USUAL_SOURCE.as_ref(), options: &parsed, target: &arguments.target, foreground };
     let started = carry_out(&wish, context)?;
     context.output.data(&format!("{}\n", arguments.target.display()))?;
     if foreground {

@@ -29,11 +29,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let log = log.log_internal_errors(false);
     // Only tests start a second log in one process.
     let _ = log.with_writer(std::io::stderr).try_init();
-    let served = if arguments.overlay {
-        overlay::serve::serve_for_caller()
-    } else {
-        serve::serve_for_caller()
-    };
+    let served =
+        if arguments.overlay { overlay::serve::serve_for_caller() } else { serve::serve_for_caller() };
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

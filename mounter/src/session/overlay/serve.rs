@@ -24,7 +24,7 @@ use crate::session::serve::{self, ServeError};
 use crate::workenv::Cache;
 
 /// How long the server of a mount that was just taken away may keep its upper directory.
-const LEAVING: Duration = Duration::from_secs(3);
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// The first pause before a mount that is in use is tried again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -132,7 +132,8 @@ fn mount_options(request: &OverlayRequest) -> MountOptions {
     options.set_id = *set_id;
     options.execute = !no_execution;
     options.access_times = *access_times;
-    options.flags = GenericFlag::ALL.into_iter().filter(|flag| flags.iter().any(|name| name == flag.name())).collect();
+    options.flags =
+        GenericFlag::ALL.into_iter().filter(|flag| flags.iter().any(|name| name == flag.name())).collect();
     options
 }
 

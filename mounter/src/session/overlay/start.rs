@@ -116,7 +116,8 @@ fn check_places(request: &OverlayRequest) -> Result<(), OverlayError> {
     const UPPER: &str = "the upper directory";
     const WORK: &str = "the work directory";
     const MOUNTPOINT: &str = "the mountpoint";
-    let inside = |path: &PathBuf, other: &PathBuf, same: bool| path.starts_with(other) && (same || path != other);
+    let inside =
+        |path: &PathBuf, other: &PathBuf, same: bool| path.starts_with(other) && (same || path != other);
     let refuse = |(what, path): (&'static str, &PathBuf), (within, other): (&'static str, &PathBuf)| {
         Err(OverlayError::Overlap { what, path: path.clone(), within, other: other.clone() })
     };
