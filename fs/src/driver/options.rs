@@ -61,6 +61,16 @@ impl GenericFlag {
         Self::NoSymlinkFollowing,
     ];
 
+    fn is_about_times(self) -> bool {
+        match self {
+            Self::NoDirectoryAccessTimes
+            | Self::RelativeAccessTimes
+            | Self::StrictAccessTimes
+            | Self::LazyTimes => true,
+            Self::Synchronous | Self::DirectorySynchronous | Self::NoSymlinkFollowing => false,
+        }
+    }
+
     /// Returns what mount(8) calls it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -158,7 +168,8 @@ impl MountOptions {
         for (_, name) in switches.into_iter().filter(|&(on, _)| on) {
             let _ = write!(rest, ",{name}");
         }
-        for flag in &self.flags {
+        // The helper knows few of them. Those about times change nothing for FUSE, so nothing is lost without them.
+        for flag in self.flags.iter().filter(|flag| !flag.is_about_times()) {
             let _ = write!(rest, ",{}", flag.name());
         }
         bytes.extend_from_slice(rest.as_bytes());
@@ -174,7 +185,7 @@ mod tests {
     fn the_helper_gets_a_source_it_cannot_misread() {
         let mut options = MountOptions::new("/a,b\\c d");
         options.read_only = true;
-        options.flags = vec![GenericFlag::Synchronous];
+        options.flags = vec![GenericFlag::Synchronous, GenericFlag::LazyTimes];
         assert_eq!(
             options.helper_argument(true),
             "fsname=/a\\,b\\\\c d,subtype=slotfs,default_permissions,noatime,ro,nodev,nosuid,allow_other,sync"

@@ -96,7 +96,7 @@ fn the_kernel_is_told_what_it_takes_care_of() {
     unmount(&home);
     mount(&home, &format!("{WRITABLE},relatime,suid,dev"));
     let line = table_line(&home);
-    assert!(line.starts_with("slotfs "), "{line}");
+    assert!(line.starts_with("overlay "), "{line}");
     for unwanted in ["noatime", "nosuid", "nodev", "noexec"] {
         assert!(!line.contains(unwanted), "{line}");
     }

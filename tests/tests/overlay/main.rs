@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod ending;
+mod helper;
 mod layers;
 mod refusals;
 mod support;

@@ -1,5 +1,6 @@
 //! The commands that make and end mounts. Where slotfs makes none, `absent.rs` stands in for this module.
 
+pub mod helper;
 pub mod mount;
 pub mod options;
 pub mod overlay;

@@ -22,7 +22,7 @@ use crate::workenv::Cache;
 const LEAVING: Duration = Duration::from_secs(10);
 
 /// What the mount table shows where nothing else is wanted.
-const USUAL_SOURCE: &str = "slotfs";
+const USUAL_SOURCE: &str = "overlay";
 
 /// Mount layers that are given by hand
 ///
