@@ -4,6 +4,8 @@
 pub mod archive;
 #[cfg(unix)]
 pub mod command;
+#[cfg(unix)]
+pub mod everything;
 pub mod fixtures;
 #[cfg(unix)]
 pub mod model;

@@ -2,6 +2,7 @@
 //!
 //! A mount namespace of its own has a `/dev/fuse` that everybody may open, as distributions install it. A process holds the
 //! namespace; when the test ends, however it ends, the namespace and every mount in it go with the last process there.
+#![expect(clippy::unwrap_used, reason = "a harness that cannot set up its test has to stop it")]
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -9,9 +9,10 @@ use std::path::Path;
 use slotfs_fs::layer::{Layer, SlotOptions};
 use slotfs_fs::package::{Compression, Container};
 use slotfs_tests::archive::{
-    COMPRESSIONS, Cache, Seen, Tree, assert_same, compress, find, make_everything, noise, run, see, slot_of,
-    tree_of_folder, tree_of_layer,
+    COMPRESSIONS, Cache, Seen, Tree, assert_same, compress, find, run, see, slot_of, tree_of_folder,
+    tree_of_layer,
 };
+use slotfs_tests::everything::{make_everything, noise};
 
 /// Makes an archive of `source` with `tar` and the given options, unpacks it with `tar`, and returns both.
 fn tar(work: &Path, options: &[&str]) -> (Vec<u8>, Tree) {

@@ -27,6 +27,6 @@ mod statistics;
 
 pub use error::{DriverError, UnmountError};
 pub use mount::{mount_helper, try_device, unmount, user_allow_other};
-pub use options::{MountOptions, OpenMode, OtherUsers};
+pub use options::{GenericFlag, MountOptions, OpenMode, OtherUsers};
 pub use served::{Features, Served, serve};
 pub use statistics::{Operation, Statistics};

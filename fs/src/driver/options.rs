@@ -30,6 +30,62 @@ pub enum OpenMode {
     Passthrough,
 }
 
+/// An option that means the same for every file system, and that the kernel takes care of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GenericFlag {
+    /// Times of last access of directories are not kept.
+    NoDirectoryAccessTimes,
+    /// Times of last access are kept when they are older than those of changes.
+    RelativeAccessTimes,
+    /// Every access is noted.
+    StrictAccessTimes,
+    /// Times are written late.
+    LazyTimes,
+    /// Everything is written at once.
+    Synchronous,
+    /// Changes of names are written at once.
+    DirectorySynchronous,
+    /// Symbolic links are not followed.
+    NoSymlinkFollowing,
+}
+
+impl GenericFlag {
+    /// Every flag.
+    pub const ALL: [Self; 7] = [
+        Self::NoDirectoryAccessTimes,
+        Self::RelativeAccessTimes,
+        Self::StrictAccessTimes,
+        Self::LazyTimes,
+        Self::Synchronous,
+        Self::DirectorySynchronous,
+        Self::NoSymlinkFollowing,
+    ];
+
+    fn is_about_times(self) -> bool {
+        match self {
+            Self::NoDirectoryAccessTimes
+            | Self::RelativeAccessTimes
+            | Self::StrictAccessTimes
+            | Self::LazyTimes => true,
+            Self::Synchronous | Self::DirectorySynchronous | Self::NoSymlinkFollowing => false,
+        }
+    }
+
+    /// Returns what mount(8) calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoDirectoryAccessTimes => "nodiratime",
+            Self::RelativeAccessTimes => "relatime",
+            Self::StrictAccessTimes => "strictatime",
+            Self::LazyTimes => "lazytime",
+            Self::Synchronous => "sync",
+            Self::DirectorySynchronous => "dirsync",
+            Self::NoSymlinkFollowing => "nosymfollow",
+        }
+    }
+}
+
 /// How a mount is made.
 #[derive(Clone, Debug)]
 pub struct MountOptions {
@@ -45,6 +101,10 @@ pub struct MountOptions {
     pub set_id: bool,
     /// Files may be executed.
     pub execute: bool,
+    /// Times of last access are kept; as FUSE goes, the mount table shows it and nothing else changes.
+    pub access_times: bool,
+    /// What else the kernel is told.
+    pub flags: Vec<GenericFlag>,
     /// How files are opened.
     pub open: OpenMode,
     /// How many threads answer requests; by default twice the processors, 4 to 8. At least two are needed for
@@ -62,6 +122,8 @@ impl MountOptions {
             devices: false,
             set_id: false,
             execute: true,
+            access_times: false,
+            flags: Vec::new(),
             open: OpenMode::default(),
             threads: None,
         }
@@ -94,8 +156,9 @@ impl MountOptions {
             }
             bytes.push(byte);
         }
-        let mut rest = String::from(",subtype=slotfs,default_permissions,noatime");
+        let mut rest = String::from(",subtype=slotfs,default_permissions");
         let switches = [
+            (!self.access_times, "noatime"),
             (self.read_only, "ro"),
             (!self.devices, "nodev"),
             (!self.set_id, "nosuid"),
@@ -104,6 +167,10 @@ impl MountOptions {
         ];
         for (_, name) in switches.into_iter().filter(|&(on, _)| on) {
             let _ = write!(rest, ",{name}");
+        }
+        // The helper knows few of them. Those about times change nothing for FUSE, so nothing is lost without them.
+        for flag in self.flags.iter().filter(|flag| !flag.is_about_times()) {
+            let _ = write!(rest, ",{}", flag.name());
         }
         bytes.extend_from_slice(rest.as_bytes());
         OsString::from_vec(bytes)
@@ -118,9 +185,10 @@ mod tests {
     fn the_helper_gets_a_source_it_cannot_misread() {
         let mut options = MountOptions::new("/a,b\\c d");
         options.read_only = true;
+        options.flags = vec![GenericFlag::Synchronous, GenericFlag::LazyTimes];
         assert_eq!(
             options.helper_argument(true),
-            "fsname=/a\\,b\\\\c d,subtype=slotfs,default_permissions,noatime,ro,nodev,nosuid,allow_other"
+            "fsname=/a\\,b\\\\c d,subtype=slotfs,default_permissions,noatime,ro,nodev,nosuid,allow_other,sync"
         );
     }
 

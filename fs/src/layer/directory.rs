@@ -11,11 +11,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::marks::{self, Marks};
 use super::{ExtendedAttributes, Layer, LayerError, LayerNode, Visit};
 use crate::disk::DiskError;
 use crate::disk::range::FileRange;
 use crate::disk::tree::{HostIdentity, HostTree};
-use crate::node::Attributes;
+use crate::node::{Attributes, Kind};
 
 const ROOT: LayerNode = LayerNode(0);
 /// How many files are kept open for reading.
@@ -27,6 +28,8 @@ pub struct DirectoryLayer {
     path: PathBuf,
     tree: HostTree,
     disk: u64,
+    /// Whether the marks of overlayfs mean something.
+    marked: bool,
     known: Mutex<Known>,
     open: Mutex<VecDeque<(LayerNode, Arc<File>)>>,
 }
@@ -53,7 +56,26 @@ impl DirectoryLayer {
         let tree = HostTree::open(path)?;
         let disk = tree.look(&[])?.map_or(0, |root| root.identity.disk);
         let open = Mutex::new(VecDeque::new());
-        Ok(Self { path: path.to_path_buf(), tree, disk, known: Mutex::default(), open })
+        Ok(Self { path: path.to_path_buf(), tree, disk, marked: false, known: Mutex::default(), open })
+    }
+
+    /// As [`Self::open`], of a directory that may have been the upper directory of an overlay: its marks are
+    /// honoured, and not shown.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_marked(path: &Path) -> Result<Self, DiskError> {
+        Ok(Self { marked: true, ..Self::open(path)? })
+    }
+
+    /// Tells whether a node with these attributes can carry marks.
+    fn may_be_marked(&self, attributes: &Attributes) -> bool {
+        let empty = attributes.kind == Kind::File && attributes.size == 0;
+        self.marked && (empty || attributes.kind == Kind::Directory)
+    }
+
+    fn all_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
+        self.at(node, None, |path| self.tree.extended_attributes(path))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -140,7 +162,26 @@ impl Layer for DirectoryLayer {
                 .look(path)?
                 .ok_or_else(|| DiskError::new("stat", &self.path, std::io::ErrorKind::NotFound))
         })?;
+        if found.attributes.kind == Kind::File && self.may_be_marked(&found.attributes) {
+            return Ok(marks::shown_attributes(found.attributes, &self.all_attributes(node)?));
+        }
         Ok(found.attributes)
+    }
+
+    fn has_marks(&self) -> bool {
+        self.marked
+    }
+
+    fn marks(&self, node: LayerNode, attributes: &Attributes) -> Result<Marks, LayerError> {
+        // A device kept aside is the user's own, also 0/0.
+        if attributes.kind == Kind::CharacterDevice && self.marked {
+            let aside = self.all_attributes(node)?.iter().any(|(name, _)| name == marks::NODE);
+            return Ok(if aside { Marks::default() } else { Marks::of(attributes, &Vec::new()) });
+        }
+        if !self.may_be_marked(attributes) {
+            return Ok(Marks::default());
+        }
+        Ok(Marks::of(attributes, &self.all_attributes(node)?))
     }
 
     fn read_directory(
@@ -166,7 +207,15 @@ impl Layer for DirectoryLayer {
     }
 
     fn extended_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
-        self.at(node, None, |path| self.tree.extended_attributes(path))
+        let mut all = self.all_attributes(node)?;
+        if self.marked {
+            all = all
+                .into_iter()
+                .filter_map(|(name, value)| Some((marks::shown_name(&name)?, value)))
+                .collect();
+            all.sort_unstable();
+        }
+        Ok(all)
     }
 
     fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError> {

@@ -4,6 +4,7 @@
 //! indexed may replace an entry by a later one of the same name; see [`Layer::is_settled`].
 
 pub mod directory;
+pub mod marks;
 pub mod memory;
 pub mod slot;
 pub mod stack;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::disk::DiskError;
 use crate::node::{Attributes, Kind};
 
+use self::marks::Marks;
 pub use self::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions, SlotStatistics};
 
 /// A node of one layer. The same content gives the same numbers in every process and at every mount.
@@ -104,6 +106,20 @@ pub trait Layer: Send + Sync + Debug {
     /// # Errors
     /// The host refused.
     fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError>;
+
+    /// Tells whether nodes may carry the marks of overlayfs, which then hide what lies below.
+    fn has_marks(&self) -> bool {
+        false
+    }
+
+    /// Returns the marks of `node`, whose attributes are `attributes`.
+    ///
+    /// # Errors
+    /// The host refused.
+    fn marks(&self, node: LayerNode, attributes: &Attributes) -> Result<Marks, LayerError> {
+        let _ = (node, attributes);
+        Ok(Marks::default())
+    }
 
     /// Tells whether names and attributes are final, so that the kernel may keep them for ever. A host
     /// directory is never settled.

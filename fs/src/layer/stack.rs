@@ -230,10 +230,24 @@ impl Stack {
                 Candidate::Child(directory) => self.layer(position).layer.lookup(directory, name)?,
             };
             let Some(node) = node else { continue };
-            let kind = self.layer(position).layer.attributes(node)?.kind;
+            let layer = &self.layer(position).layer;
+            let attributes = layer.attributes(node)?;
+            let marks = layer.marks(node, &attributes)?;
+            if marks.whiteout {
+                from = position + 1;
+                break;
+            }
+            let kind = attributes.kind;
             let source = Source::Layer { layer: position, node };
             if kind == Kind::Directory {
                 found.push(source);
+                if let Some(redirect) = &marks.redirect {
+                    found.extend(self.redirected(within, position, redirect)?);
+                }
+                if marks.opaque || marks.redirect.is_some() {
+                    from = position;
+                    break;
+                }
             } else if found.is_empty() {
                 return Ok(Some(Lower { kind, sources: Sources::One(source) }));
             } else {
@@ -250,6 +264,26 @@ impl Stack {
             return Ok(None);
         }
         Ok(Some(Lower { kind: Kind::Directory, sources: Sources::of(found) }))
+    }
+
+    /// Returns where a renamed directory of the layer `position` goes on in the layers below it. Where these have been
+    /// put at a place of their own, what is between that place and the root is left out.
+    fn redirected(&self, within: &Lower, position: u32, redirect: &[u8]) -> Result<Vec<Source>, LayerError> {
+        let below = |lower: &Lower| {
+            let sources = lower.sources().iter().copied();
+            let kept =
+                sources.filter(|source| matches!(source, Source::Layer { layer, .. } if *layer < position));
+            Lower { kind: Kind::Directory, sources: Sources::of(kept.collect()) }
+        };
+        let start = if redirect.first() == Some(&b'/') { below(&self.root()?) } else { below(within) };
+        let mut current = start;
+        for name in redirect.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            match self.lookup(&current, name)? {
+                Some(next) if next.kind == Kind::Directory => current = below(&next),
+                _ => return Ok(Vec::new()),
+            }
+        }
+        Ok(current.sources().to_vec())
     }
 
     /// Returns where to look for `name`, topmost layer first.
@@ -325,38 +359,71 @@ impl Stack {
     /// # Errors
     /// A layer could not answer.
     pub fn list(&self, directory: &Lower, visit: &mut VisitMerged<'_>) -> Result<(), LayerError> {
-        if let [Source::Layer { layer, node }] = directory.sources() {
+        if let [Source::Layer { layer, node }] = directory.sources()
+            && !self.layer(*layer).layer.has_marks()
+        {
             let layer_inode = |node: LayerNode| (u64::from(*layer) + 1) << 32 | u64::from(node.0);
             let mut each = |name: &[u8], node, kind| visit(name, layer_inode(node), kind);
             return self.layer(*layer).layer.read_directory(*node, None, &mut each);
         }
-        let mut names: BTreeMap<Vec<u8>, (u64, Kind)> = BTreeMap::new();
+        // `None`: a whiteout, which hides the name in every layer below.
+        let mut names: BTreeMap<Vec<u8>, Option<(u64, Kind)>> = BTreeMap::new();
         for source in directory.sources() {
-            match source {
-                Source::Layer { layer, node } => {
-                    let mut each = |name: &[u8], node: LayerNode, kind| {
-                        let inode = (u64::from(*layer) + 1) << 32 | u64::from(node.0);
-                        names.entry(name.to_vec()).or_insert((inode, kind));
-                        ControlFlow::Continue(())
-                    };
-                    self.layer(*layer).layer.read_directory(*node, None, &mut each)?;
-                }
-                Source::Place { .. } => {}
-            }
+            let Source::Layer { layer, node } = source else { continue };
+            self.list_one(*layer, *node, &mut |name, node, kind| {
+                let inode = (u64::from(*layer) + 1) << 32 | u64::from(node.0);
+                names.entry(name).or_insert_with(|| kind.map(|kind| (inode, kind)));
+            })?;
         }
         // A name that a place contributes is settled by `lookup`, whichever source was visited first.
         for source in directory.sources() {
             let Source::Place { place, .. } = source else { continue };
             for name in self.places[*place as usize].children.keys() {
                 if let Some(lower) = self.lookup(directory, name)? {
-                    names.insert(name.clone(), (lower.inode(), lower.kind));
+                    names.insert(name.clone(), Some((lower.inode(), lower.kind)));
                 }
             }
         }
-        for (name, (inode, kind)) in &names {
-            if visit(name, *inode, *kind).is_break() {
+        for (name, entry) in &names {
+            if let Some((inode, kind)) = entry
+                && visit(name, *inode, *kind).is_break()
+            {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Visits the entries of one layer's directory, with the kind that is shown; `None` for a whiteout.
+    fn list_one(
+        &self,
+        layer: u32,
+        directory: LayerNode,
+        visit: &mut dyn FnMut(Vec<u8>, LayerNode, Option<Kind>),
+    ) -> Result<(), LayerError> {
+        let layer = &self.layer(layer).layer;
+        let mut listed = Vec::new();
+        layer.read_directory(directory, None, &mut |name, node, kind| {
+            listed.push((name.to_vec(), node, kind));
+            ControlFlow::Continue(())
+        })?;
+        let closer = layer.has_marks() && {
+            let attributes = layer.attributes(directory)?;
+            layer.marks(directory, &attributes)?.closer_look
+        };
+        for (name, node, kind) in listed {
+            let doubtful = match kind {
+                Kind::CharacterDevice => layer.has_marks(),
+                Kind::File => closer,
+                Kind::Directory | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::BlockDevice => false,
+            };
+            if !doubtful {
+                visit(name, node, Some(kind));
+                continue;
+            }
+            let attributes = layer.attributes(node)?;
+            let whiteout = layer.marks(node, &attributes)?.whiteout;
+            visit(name, node, (!whiteout).then_some(attributes.kind));
         }
         Ok(())
     }

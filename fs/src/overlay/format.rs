@@ -12,29 +12,20 @@
 //! An attribute that a user of the volume gives such a name is stored under `user.overlay.overlay.…` or
 //! `user.slotfs.slotfs.…`, as the kernel does it, so that overlays nest.
 //!
+//! Names and values are in [`crate::layer::marks`]: a former upper directory may lie below as a layer.
+//!
 //! **Invariant:** parsing what is on disk never fails: what makes no sense is as if it were not there.
 
 use std::sync::Arc;
 
 use super::Upper;
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, Spot, Stat, XattrFlag};
+use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_root};
+use crate::layer::marks::trusted;
+pub use crate::layer::marks::{
+    IMPURE, INODE, NODE, OPAQUE, REDIRECT, WHITEOUT, device_value, parse_device, shown_name, stored_name,
+};
 use crate::node::{Attributes, Kind};
-
-/// Marks an empty file as a whiteout.
-pub const WHITEOUT: &[u8] = b"user.overlay.whiteout";
-/// `y`: hides what the layers hold; `x`: holds whiteouts of the second form.
-pub const OPAQUE: &[u8] = b"user.overlay.opaque";
-/// Where in the layers a directory's content is.
-pub const REDIRECT: &[u8] = b"user.overlay.redirect";
-/// The directory holds entries that have inode numbers of their own.
-pub const IMPURE: &[u8] = b"user.overlay.impure";
-/// The stable inode number.
-pub const INODE: &[u8] = b"user.slotfs.inode";
-/// A device that is kept aside.
-pub const NODE: &[u8] = b"user.slotfs.node";
-
-const PREFIXES: [(&[u8], &[u8]); 2] = [(b"user.overlay.", b"overlay."), (b"user.slotfs.", b"slotfs.")];
 
 /// What is under one name of the upper directory.
 #[derive(Clone, Debug)]
@@ -64,45 +55,6 @@ pub struct UpperEntry {
     pub redirect: Option<Vec<u8>>,
 }
 
-/// Returns the name under which an attribute that users call `name` is stored.
-#[must_use]
-pub fn stored_name(name: &[u8]) -> Vec<u8> {
-    for (prefix, part) in PREFIXES {
-        if let Some(rest) = name.strip_prefix(prefix) {
-            return [prefix, part, rest].concat();
-        }
-    }
-    name.to_vec()
-}
-
-/// Returns what users call the attribute stored as `name`; `None` when it is one of ours.
-#[must_use]
-pub fn shown_name(name: &[u8]) -> Option<Vec<u8>> {
-    for (prefix, part) in PREFIXES {
-        if let Some(rest) = name.strip_prefix(prefix) {
-            return rest.strip_prefix(part).map(|rest| [prefix, rest].concat());
-        }
-    }
-    Some(name.to_vec())
-}
-
-/// Writes down a device that is kept aside.
-#[must_use]
-pub fn device_value(kind: Kind, device: u64) -> Vec<u8> {
-    let letter = if kind == Kind::BlockDevice { 'b' } else { 'c' };
-    format!("{letter} {device}").into_bytes()
-}
-
-fn parse_device(value: &[u8]) -> Option<(Kind, u64)> {
-    let (letter, number) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-    let kind = match letter {
-        "c" => Kind::CharacterDevice,
-        "b" => Kind::BlockDevice,
-        _ => return None,
-    };
-    Some((kind, number.parse().ok()?))
-}
-
 /// Returns `stat` as the volume shows it: a device kept aside is a device. Only empty files are looked at.
 ///
 /// # Errors
@@ -116,6 +68,14 @@ pub fn shown_attributes(spot: &Spot, stat: &Stat) -> Result<Attributes, DiskErro
         (attributes.kind, attributes.device) = (kind, device);
     }
     Ok(attributes)
+}
+
+/// Reads a mark, also as the kernel writes it without `userxattr`, which only root can see.
+fn mark(spot: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+    match spot.xattr(name)? {
+        None if is_root() => spot.xattr(&trusted(name)),
+        found => Ok(found),
+    }
 }
 
 /// Looks at `name` in `directory`, whoever has the upper open; inode numbers are not looked for. The first of what is
@@ -142,9 +102,9 @@ pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Fou
         redirect: None,
     };
     if kind == Kind::Directory {
-        let opaque = spot.xattr(OPAQUE)?;
+        let opaque = mark(&spot, OPAQUE)?;
         entry.opaque = opaque.as_deref() == Some(b"y");
-        entry.redirect = spot.xattr(REDIRECT)?;
+        entry.redirect = mark(&spot, REDIRECT)?;
         // Whiteouts of the second form look like files, so such a directory needs a closer look, too.
         entry.impure = opaque.as_deref() == Some(b"x") || spot.xattr(IMPURE)?.is_some();
     }
@@ -189,35 +149,5 @@ impl Upper {
             return None;
         }
         number.parse().ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_attributes_are_hidden_and_users_keep_theirs() {
-        let table: [(&[u8], &[u8]); 4] = [
-            (b"user.comment", b"user.comment"),
-            (b"user.overlay.opaque", b"user.overlay.overlay.opaque"),
-            (b"user.overlay.overlay.opaque", b"user.overlay.overlay.overlay.opaque"),
-            (b"user.slotfs.inode", b"user.slotfs.slotfs.inode"),
-        ];
-        for (shown, stored) in table {
-            assert_eq!(stored_name(shown), stored);
-            assert_eq!(shown_name(stored).as_deref(), Some(shown));
-        }
-        for ours in [OPAQUE, REDIRECT, IMPURE, INODE, NODE, WHITEOUT] {
-            assert_eq!(shown_name(ours), None);
-        }
-    }
-
-    #[test]
-    fn devices_read_back_and_nonsense_is_nothing() {
-        assert_eq!(parse_device(&device_value(Kind::BlockDevice, 2049)), Some((Kind::BlockDevice, 2049)));
-        for nonsense in [&b""[..], b"c", b"c x", b"d 1", b"\xff 1"] {
-            assert_eq!(parse_device(nonsense), None);
-        }
     }
 }

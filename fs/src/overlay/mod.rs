@@ -56,8 +56,35 @@ pub struct Upper {
     sequence: AtomicU64,
     /// How much the files take, if the last one to have it open left that behind.
     kept_number: Mutex<Option<u64>>,
-    /// Held as long as this upper is open; the kernel releases it when the process dies.
-    _lock: OwnedFd,
+    /// Held as long as this upper is open; the kernel releases them when the process dies. One is of the upper, so
+    /// that it has one user; the other one of what goes with it.
+    _locks: [OwnedFd; 2],
+}
+
+/// Where an upper directory is, and what goes with it. All three are on one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpperPlaces {
+    /// What was written.
+    pub upper: PathBuf,
+    /// What is being prepared.
+    pub work: PathBuf,
+    /// What overlayfs has no place for.
+    pub index: PathBuf,
+}
+
+impl UpperPlaces {
+    /// The index lies beside the upper directory.
+    #[must_use]
+    pub fn beside(upper: &Path, work: &Path) -> Self {
+        Self { upper: upper.into(), work: work.into(), index: index::beside(upper) }
+    }
+
+    /// Everything but the upper directory itself lies in `work`, under names that the kernel's overlayfs leaves alone.
+    #[must_use]
+    pub fn within(upper: &Path, work: &Path) -> Self {
+        let own = work.join("slotfs");
+        Self { upper: upper.into(), work: own.join("work"), index: own.join("index") }
+    }
 }
 
 impl Upper {
@@ -75,20 +102,27 @@ impl Upper {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(upper: &Path, work: &Path, form: WhiteoutForm) -> Result<Self, DiskError> {
-        let index_path = index::beside(upper);
-        for directory in [upper, work, &index_path] {
+        Self::open_at(&UpperPlaces::beside(upper, work), form)
+    }
+
+    /// As [`Self::open`], with everything where `places` says.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(places: &UpperPlaces, form: WhiteoutForm) -> Result<Self, DiskError> {
+        let UpperPlaces { upper, work, index } = places;
+        for directory in [upper, work, index] {
             std::fs::create_dir_all(directory).context("create the directory", directory)?;
         }
         let root = Arc::new(Directory::open(upper)?);
         let work_directory = Arc::new(Directory::open(work)?);
-        let index_directory = Arc::new(Directory::open(&index_path)?);
+        let index_directory = Arc::new(Directory::open(index)?);
         let disk = |directory: &Directory| directory.stat(b".").map(|stat| stat.map(|stat| stat.disk));
         if disk(&root)? != disk(&work_directory)? || disk(&root)? != disk(&index_directory)? {
             let reason = std::io::Error::new(std::io::ErrorKind::CrossesDevices, "not on the upper's disk");
             return Err(DiskError::new("use the work directory", work, reason));
         }
-        let held = index_directory.readable()?;
-        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).context("lock", &index_path)?;
+        let locks = [locked(&root, upper)?, locked(&index_directory, index)?];
         for leftover in work_directory.list()? {
             work_directory.remove_tree(&leftover.name)?;
         }
@@ -96,7 +130,7 @@ impl Upper {
         let kept_number = allowance::take_number(&index_directory)?;
         let index = index::Index::load(&index_directory)?;
         Ok(Self {
-            path: upper.to_path_buf(),
+            path: upper.clone(),
             root,
             work: work_directory,
             index_directory,
@@ -105,7 +139,7 @@ impl Upper {
             device_whiteouts,
             sequence: AtomicU64::new(0),
             kept_number: Mutex::new(kept_number),
-            _lock: held,
+            _locks: locks,
         })
     }
 
@@ -134,6 +168,13 @@ impl Upper {
     fn next_name(&self) -> Vec<u8> {
         format!("{}", self.sequence.fetch_add(1, Ordering::Relaxed)).into_bytes()
     }
+}
+
+/// Keeps everybody else from opening what belongs to this directory.
+fn locked(directory: &Directory, shown: &Path) -> Result<OwnedFd, DiskError> {
+    let held = directory.readable()?;
+    rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).context("lock", shown)?;
+    Ok(held)
 }
 
 /// Finds out what the disk can keep: extended attributes, which are needed, and 0/0 devices, which are not.

@@ -34,7 +34,7 @@ pub struct CommandLine {
 }
 
 /// What goes with every command.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct GlobalArguments {
     /// Where work environments are [default: $FLAVOR_CACHE, else where package launchers put them]

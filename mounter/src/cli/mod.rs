@@ -26,7 +26,7 @@ pub mod status;
 pub mod table;
 pub mod verify;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
@@ -41,6 +41,9 @@ use crate::settings::{Environment, variables};
 /// Runs slotfs with the arguments of a process, its name first, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = mounts::helper::main(&arguments, is_command) {
+        return code;
+    }
     let wish = color_wish(&arguments);
     let parsed = command(wish)
         .try_get_matches_from(arguments)
@@ -108,6 +111,15 @@ fn command(color: ColorWish) -> clap::Command {
         ColorWish::Never => ColorChoice::Never,
     };
     CommandLine::command().color(color).styles(arguments::STYLES).after_long_help(after_help())
+}
+
+/// Tells whether `word` names a command.
+fn is_command(word: &OsStr) -> bool {
+    let root = command(ColorWish::Never);
+    let is_named = |command: &clap::Command| {
+        word == command.get_name() || command.get_all_aliases().any(|alias| word == alias)
+    };
+    word == "help" || root.get_subcommands().any(is_named)
 }
 
 /// Finds `--color` before parsing, because help is printed while parsing.

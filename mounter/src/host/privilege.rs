@@ -12,3 +12,16 @@ pub fn is_root() -> bool {
         false
     }
 }
+
+/// Returns the home directory that the system notes for whoever runs this process. Always `None` outside Unix.
+#[must_use]
+pub fn home_directory() -> Option<std::path::PathBuf> {
+    #[cfg(unix)]
+    {
+        nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir)
+    }
+    #[cfg(not(unix))]
+    {
+        None
+    }
+}

@@ -89,6 +89,16 @@ pub fn is_output_read() -> bool {
     }
 }
 
+/// Takes hold of the process that started this one, if it is still `number`.
+///
+/// # Errors
+/// Passes on what `pidfd_open(2)` reports.
+pub fn parent(number: i32) -> io::Result<Option<ProcessHandle>> {
+    let handle = ProcessHandle::open(number)?;
+    // Asked after it was opened: as long as it is the parent, nobody else can have got its number.
+    Ok(handle.filter(|_| getppid().as_raw() == number))
+}
+
 /// Points standard input and output at `/dev/null`; standard error stays.
 ///
 /// # Errors

@@ -1,12 +1,13 @@
 //! From a request to a volume: the package is opened, checked to be the one that was verified, its slots become layers,
 //! and what is to go from the upper directory goes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::digest::Digest;
+use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions};
@@ -17,9 +18,9 @@ use slotfs_fs::slot::{self, SlotError};
 use slotfs_fs::store::Store;
 use slotfs_fs::volume::{FsError, Volume, VolumeOptions};
 
-use crate::workenv::Workenv;
+use crate::workenv::{Cache, Workenv};
 
-use super::request::{FailureCause, ServeRequest, ServedSlot};
+use super::request::{DecodeLimits, FailureCause, ServeRequest, ServedSlot};
 
 /// Why a package cannot become a volume.
 #[derive(Debug, thiserror::Error)]
@@ -97,72 +98,122 @@ impl AssembleError {
 }
 
 /// The slots of a request as layers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Layers {
     placed: Vec<PlacedLayer>,
     slots: Vec<SlotLayer>,
 }
 
+/// A package and what of it is to be served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// The package, absolute.
+    pub(super) package: &'a Path,
+    /// Which state of the file was verified; not asked for a directory.
+    pub(super) identity: Option<&'a FileIdentity>,
+    /// The slots, bottom first.
+    pub(super) slots: &'a [ServedSlot],
+    /// Decompression limits.
+    pub(super) limits: DecodeLimits,
+}
+
+/// What all slots that one process serves have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    home: SlotHome,
+    keeper: Arc<Keeper>,
+}
+
+impl Shared {
+    /// Opens what the environments of `cache` share.
+    pub(super) fn open(cache: &Cache) -> Result<Self, DiskError> {
+        let shared = cache.shared();
+        let home = SlotHome { store: Some(Arc::new(Store::open(&shared)?)), shared };
+        Ok(Self { home, keeper: Arc::new(Keeper::new(KeeperOptions::default())) })
+    }
+}
+
 impl Layers {
     /// Opens the package and its slots.
     pub(super) fn open(request: &ServeRequest, workenv: &Workenv) -> Result<Self, AssembleError> {
-        let package = Package::open(&request.package, &Limits::default())?;
-        if package.kind() != PackageKind::Directory && Some(package.identity()) != request.identity {
-            return Err(AssembleError::Changed { path: request.package.clone() });
-        }
-        let shared = workenv.cache().shared();
-        let home = SlotHome { store: Some(Arc::new(Store::open(&shared)?)), shared };
-        let keeper = Arc::new(Keeper::new(KeeperOptions::default()));
-        let mut layers = Self { placed: Vec::with_capacity(request.slots.len()), slots: Vec::new() };
-        for wanted in &request.slots {
-            let slot = package.slot(wanted.position).filter(|slot| slot.id == wanted.id);
-            let slot = slot.ok_or_else(|| no_such_slot(request, wanted))?;
-            layers.add(slot, wanted, request, &home, &keeper)?;
-        }
+        let mut layers = Self::default();
+        let wanted = Wanted {
+            package: &request.package,
+            identity: request.identity.as_ref(),
+            slots: &request.slots,
+            limits: request.limits,
+        };
+        layers.add_package(wanted, &Shared::open(&workenv.cache())?)?;
         Ok(layers)
+    }
+
+    /// Puts the slots of a package over what is there.
+    pub(super) fn add_package(&mut self, wanted: Wanted<'_>, shared: &Shared) -> Result<(), AssembleError> {
+        let package = Package::open(wanted.package, &Limits::default())?;
+        if package.kind() != PackageKind::Directory && Some(&package.identity()) != wanted.identity {
+            return Err(AssembleError::Changed { path: wanted.package.into() });
+        }
+        for served in wanted.slots {
+            let slot = package.slot(served.position).filter(|slot| slot.id == served.id);
+            let slot = slot.ok_or_else(|| no_such_slot(wanted.package, served))?;
+            self.add(slot, served, wanted, shared)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a directory of the host over what is there. It may have been the upper directory of an overlay.
+    pub(super) fn add_directory(&mut self, path: &Path) -> Result<(), AssembleError> {
+        let layer = Arc::new(DirectoryLayer::open_marked(path)?);
+        let name = path.to_string_lossy().into_owned();
+        self.placed.push(PlacedLayer { name, layer, target: Vec::new(), writable: true });
+        Ok(())
     }
 
     fn add(
         &mut self,
         slot: &Slot,
-        wanted: &ServedSlot,
-        request: &ServeRequest,
-        home: &SlotHome,
-        keeper: &Arc<Keeper>,
+        served: &ServedSlot,
+        wanted: Wanted<'_>,
+        shared: &Shared,
     ) -> Result<(), AssembleError> {
         let mut placed = |layer| {
             let (name, target) = (slot.id.clone(), slot.target.clone());
-            self.placed.push(PlacedLayer { name, layer, target, writable: wanted.writable });
+            self.placed.push(PlacedLayer { name, layer, target, writable: served.writable });
         };
         if let Container::Directory(path) = &slot.source.container {
             placed(Arc::new(DirectoryLayer::open(path)?));
             return Ok(());
         }
-        let digest = wanted.digest.as_deref().and_then(Digest::parse);
-        let digest = digest.ok_or_else(|| no_such_slot(request, wanted))?;
-        let mut home = home.clone();
-        if !wanted.keep_in_store {
+        let digest = served.digest.as_deref().and_then(Digest::parse);
+        let digest = digest.ok_or_else(|| no_such_slot(wanted.package, served))?;
+        let mut home = shared.home.clone();
+        if !served.keep_in_store {
             home.store = None;
         }
         let options = SlotOptions {
             limits: slot::Limits {
-                decoded_bytes: request.limits.decoded,
-                entries: u32::try_from(request.limits.entries).unwrap_or(u32::MAX),
+                decoded_bytes: wanted.limits.decoded,
+                entries: u32::try_from(wanted.limits.entries).unwrap_or(u32::MAX),
                 ..slot::Limits::default()
             },
             // As if the user had unpacked it.
             owner: Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
-            keeper: wanted.keep_in_store.then(|| Arc::clone(keeper)),
+            keeper: served.keep_in_store.then(|| Arc::clone(&shared.keeper)),
             ..SlotOptions::default()
         };
         let layer = SlotLayer::open(slot, digest, &home, options).map_err(|source| AssembleError::Slot {
-            path: request.package.clone(),
+            path: wanted.package.into(),
             slot: slot.id.clone(),
             source,
         })?;
         self.slots.push(layer.clone());
         placed(Arc::new(layer));
         Ok(())
+    }
+
+    /// Returns the layers, lowest first.
+    pub(super) fn placed(&self) -> Vec<PlacedLayer> {
+        self.placed.clone()
     }
 
     /// Joins the layers with the upper directory.
@@ -240,10 +291,6 @@ impl Layers {
     }
 }
 
-fn no_such_slot(request: &ServeRequest, wanted: &ServedSlot) -> AssembleError {
-    AssembleError::NoSuchSlot {
-        path: request.package.clone(),
-        slot: wanted.id.clone(),
-        position: wanted.position,
-    }
+fn no_such_slot(package: &Path, wanted: &ServedSlot) -> AssembleError {
+    AssembleError::NoSuchSlot { path: package.into(), slot: wanted.id.clone(), position: wanted.position }
 }

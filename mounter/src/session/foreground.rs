@@ -16,8 +16,16 @@ use super::live::Session;
 /// # Errors
 /// The host refused to queue signals or to watch the server.
 pub fn wait(session: &Session) -> io::Result<()> {
+    wait_for(session.record().pid)
+}
+
+/// As [`wait`], for the server with the number `pid`, which lives or is a child that nobody has waited for.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_for(pid: i32) -> io::Result<()> {
     let signals = SignalQueue::open(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1])?;
-    let Some(server) = ProcessHandle::open(session.record().pid)? else { return Ok(()) };
+    let Some(server) = ProcessHandle::open(pid)? else { return Ok(()) };
     let watch = move || {
         while matches!(server.wait(Duration::from_hours(1)), Ok(false)) {}
         // This process waits for signals alone, so it is told with one.

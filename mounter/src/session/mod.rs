@@ -15,6 +15,7 @@ mod finish;
 pub mod foreground;
 mod halfway;
 pub mod live;
+pub mod overlay;
 pub mod place;
 pub mod prepare;
 pub mod program;

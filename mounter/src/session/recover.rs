@@ -135,7 +135,7 @@ fn withdraw(place: &Place) -> Result<(), SessionError> {
 
 /// Detaches every dead mount of ours at `mountpoint`; tells whether there was one. A mount that answers has a server
 /// that is not this session's, and stays.
-fn detach(mountpoint: &Path) -> Result<bool, SessionError> {
+pub(super) fn detach(mountpoint: &Path) -> Result<bool, SessionError> {
     let failed = |reason: String| SessionError::Clear { mountpoint: mountpoint.into(), reason };
     let mut detached = false;
     while is_mounted(mountpoint)? {

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing is served that the request does not identify; and when this process has ended by itself,
 //! nothing of it is left: no mount, no record, no mountpoint that it made, no write that was to go.
 
+use std::io::StdinLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -23,6 +24,7 @@ use super::drain::{self, Attempt, Event};
 use super::place::Place;
 use super::record::SessionRecord;
 use super::request::{FailureCause, ServeReply, ServeRequest};
+use super::wire::WireError;
 use super::{finish, wire};
 
 /// What ends a server, politely.
@@ -39,6 +41,12 @@ pub enum ServeError {
     Served {
         /// The work environment.
         workenv: PathBuf,
+    },
+    /// Another process has the upper directory.
+    #[error("the upper directory `{}` is in use by another mount", upper.display())]
+    UpperInUse {
+        /// The upper directory.
+        upper: PathBuf,
     },
     /// Whoever asked for it is gone.
     #[error("nobody waits for `{}` any more", workenv.display())]
@@ -77,7 +85,7 @@ impl ServeError {
     #[must_use]
     pub fn cause(&self) -> FailureCause {
         match self {
-            Self::Served { .. } | Self::Unwanted { .. } => FailureCause::Busy,
+            Self::Served { .. } | Self::UpperInUse { .. } | Self::Unwanted { .. } => FailureCause::Busy,
             Self::Assemble(error) => error.cause(),
             Self::Driver(error) if error.is_unavailable() => FailureCause::Unavailable,
             Self::Driver(_) | Self::Host { .. } | Self::Name { .. } => FailureCause::Mount,
@@ -92,27 +100,37 @@ impl ServeError {
 /// # Errors
 /// There was nothing to serve; the caller has been told.
 pub fn serve_for_caller() -> Result<(), ServeError> {
+    let (request, signals) = hear(ServeRequest::receive)?;
+    serve(&request, signals, process::is_output_read, answer)
+}
+
+/// Becomes a server: keeps nothing of the caller's, and hears from it what to serve.
+pub(super) fn hear<R>(
+    receive: impl FnOnce(&mut StdinLock<'static>) -> Result<R, WireError>,
+) -> Result<(R, SignalQueue), ServeError> {
     let host = |action| move |source| ServeError::Host { action, source };
     process::close_inherited_files();
     // Before any thread starts, and before there is a mount that a signal could leave behind.
     let signals = SignalQueue::open(&ENDING).map_err(host("queue signals"))?;
     process::leave_terminal().map_err(host("leave the terminal"))?;
-    let request = match ServeRequest::receive(&mut std::io::stdin().lock()) {
-        Ok(request) => request,
+    match receive(&mut std::io::stdin().lock()) {
+        Ok(request) => Ok((request, signals)),
         Err(error) => {
             tracing::error!("{error}");
-            return Err(ServeError::Host { action: "hear the caller", source: std::io::Error::other(error) });
+            Err(ServeError::Host { action: "hear the caller", source: std::io::Error::other(error) })
         }
-    };
-    serve(&request, signals, process::is_output_read, |reply| {
-        if let Err(error) = wire::send(&mut std::io::stdout().lock(), "caller", &reply) {
-            // It was killed. Its lease went with it, and with the last lease goes the mount.
-            tracing::warn!("{error}");
-        }
-        if let Err(error) = process::close_input_and_output() {
-            tracing::warn!("cannot close the pipes to the caller: {error}");
-        }
-    })
+    }
+}
+
+/// Tells the caller the outcome, and closes the pipes to it.
+pub(super) fn answer(reply: ServeReply) {
+    if let Err(error) = wire::send(&mut std::io::stdout().lock(), "caller", &reply) {
+        // It was killed. Its lease went with it, and with the last lease goes the mount.
+        tracing::warn!("{error}");
+    }
+    if let Err(error) = process::close_input_and_output() {
+        tracing::warn!("cannot close the pipes to the caller: {error}");
+    }
 }
 
 /// Serves `request` if it `is_wanted` still; `tell` hears the outcome once. Returns when the mount is gone.
@@ -232,7 +250,7 @@ fn give_back_after_passes(layers: &Layers) {
 
 /// Lets a pass that still runs come to its end, so that the next start need not begin again. Nobody waits for that:
 /// the mount is gone, the locks are free, and a signal ends it at once.
-fn finish_indexes(layers: &Layers, events: &mpsc::Receiver<Event>) {
+pub(super) fn finish_indexes(layers: &Layers, events: &mpsc::Receiver<Event>) {
     while !layers.settle_for(GLANCE) {
         if let Ok(Event::Signal(signal)) = events.try_recv() {
             tracing::info!("{signal}: the index is left unfinished");
@@ -241,7 +259,7 @@ fn finish_indexes(layers: &Layers, events: &mpsc::Receiver<Event>) {
     }
 }
 
-fn unmount(mountpoint: &Path) -> Attempt {
+pub(super) fn unmount(mountpoint: &Path) -> Attempt {
     match driver::unmount(mountpoint, false) {
         Ok(()) | Err(UnmountError::NotMounted { .. }) => Attempt::Done,
         Err(UnmountError::Busy { .. }) => Attempt::Busy,
@@ -254,7 +272,7 @@ fn unmount(mountpoint: &Path) -> Attempt {
 
 /// Reports when the mount is gone, whoever took it away. Without a thread to wait for that, the mount is let go at
 /// once: nobody could tell when to stop.
-fn report_end(served: driver::Served, sender: Sender<Event>) -> Option<JoinHandle<()>> {
+pub(super) fn report_end(served: driver::Served, sender: Sender<Event>) -> Option<JoinHandle<()>> {
     let report = move || {
         if let Err(error) = served.join() {
             tracing::error!("{error}");
@@ -264,7 +282,7 @@ fn report_end(served: driver::Served, sender: Sender<Event>) -> Option<JoinHandl
     super::thread("end", report).inspect_err(|error| tracing::error!("cannot wait for the end: {error}")).ok()
 }
 
-fn report_signals(signals: SignalQueue, sender: Sender<Event>) {
+pub(super) fn report_signals(signals: SignalQueue, sender: Sender<Event>) {
     let report = move || {
         while let Ok(arrival) = signals.wait() {
             if sender.send(Event::Signal(arrival.signal)).is_err() {

@@ -10,12 +10,13 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
 use slotfs_fs::disk::Context;
 
 use super::error::SessionError;
@@ -122,7 +123,7 @@ pub fn start(
 ) -> Result<Session, SessionError> {
     let end = Instant::now() + patience.leaving;
     loop {
-        let mut child = spawn(place, &request.log)?;
+        let mut child = spawn(Some(&place.log()), &request.log, None)?;
         let answer = converse(&mut child, request, patience.ready);
         let pid = match answer {
             Ok(ServeReply::Ready { pid }) => pid,
@@ -140,23 +141,28 @@ pub fn start(
                 let _ = child.wait();
                 return Err(SessionError::Refused { cause, message, hints });
             }
-            Err(error) => return Err(give_up(child, place, error, patience.ready)),
+            Err(error) => return Err(give_up(child, &place.log(), error, patience.ready)),
         };
         let record = SessionRecord { pid, started: super::seconds_now(), request: request.clone() };
         return Ok(Session { place: place.clone(), lease, record });
     }
 }
 
-/// Starts this very program again as a server. `/proc/self/exe` is the running file even when its name is gone.
-fn spawn(place: &Place, filter: &str) -> Result<Child, SessionError> {
+/// Starts this very program again as a server, with what it has to say appended to `log`, else on our standard error.
+/// `/proc/self/exe` is the running file even when its name is gone.
+pub(super) fn spawn(log: Option<&Path>, filter: &str, kind: Option<&str>) -> Result<Child, SessionError> {
     let spawned = |source| SessionError::Spawn { source };
-    let log = OpenOptions::new().append(true).create(true).open(place.log()).context("open", place.log())?;
+    let log = match log {
+        Some(path) => OpenOptions::new().append(true).create(true).open(path).context("open", path)?.into(),
+        None => Stdio::inherit(),
+    };
     let own = PathBuf::from("/proc/self/exe");
     let executable = if own.exists() { own } else { std::env::current_exe().map_err(spawned)? };
     let mut command = Command::new(executable);
     std::os::unix::process::CommandExt::arg0(&mut command, "slotfs");
     command
         .arg(SERVE_COMMAND)
+        .args(kind)
         .arg("--filter")
         .arg(filter)
         .stdin(Stdio::piped())
@@ -165,7 +171,11 @@ fn spawn(place: &Place, filter: &str) -> Result<Child, SessionError> {
     command.spawn().map_err(spawned)
 }
 
-fn converse(child: &mut Child, request: &ServeRequest, limit: Duration) -> Result<ServeReply, WireError> {
+pub(super) fn converse(
+    child: &mut Child,
+    request: &impl Serialize,
+    limit: Duration,
+) -> Result<ServeReply, WireError> {
     if let Some(mut pipe) = child.stdin.take() {
         wire::send(&mut pipe, "serving process", request)?;
     }
@@ -175,21 +185,22 @@ fn converse(child: &mut Child, request: &ServeRequest, limit: Duration) -> Resul
 }
 
 /// Ends a server that did not answer, and says why it did not.
-fn give_up(mut child: Child, place: &Place, error: WireError, waited: Duration) -> SessionError {
+pub(super) fn give_up(mut child: Child, log: &Path, error: WireError, waited: Duration) -> SessionError {
     let late = matches!(&error, WireError::Pipe { source, .. } if source.kind() == io::ErrorKind::TimedOut);
     if late {
         // It is our child and not waited for yet, so its number is still its own.
         let _ = child.kill();
     }
     let status = child.wait();
+    let log = log.to_path_buf();
     if late {
-        return SessionError::NotReady { waited, log: place.log() };
+        return SessionError::NotReady { waited, log };
     }
     let reason = match status {
         Ok(status) => format!("{status}, {error}"),
         Err(wait) => format!("{wait}, {error}"),
     };
-    SessionError::Died { reason, log: place.log() }
+    SessionError::Died { reason, log }
 }
 
 /// A pipe whose reads end at a point in time.

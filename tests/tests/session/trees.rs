@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use slotfs_tests::archive::{make_everything, run};
+use slotfs_tests::archive::run;
 use slotfs_tests::command::{Home, missing_fuse, shell_package};
+use slotfs_tests::everything::make_everything;
 use slotfs_tests::package::SlotSpec;
 use slotfs_tests::tree::describe;
 use slotfs_tests::workplace::assert_same;

@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
 use super::{DriverError, MountOptions, UnmountError, helper};
-use crate::driver::options::OtherUsers;
+use crate::driver::options::{GenericFlag, OtherUsers};
 
 const DEVICE: &str = "/dev/fuse";
 const CONFIGURATION: &str = "/etc/fuse.conf";
@@ -40,7 +40,11 @@ fn open_device() -> io::Result<OwnedFd> {
 }
 
 fn mount_directly(mountpoint: &Path, options: &MountOptions, device: &OwnedFd) -> io::Result<()> {
-    let mut flags = MountFlags::NOATIME;
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::NOATIME, !options.access_times);
+    for flag in &options.flags {
+        flags |= generic(*flag);
+    }
     flags.set(MountFlags::RDONLY, options.read_only);
     flags.set(MountFlags::NODEV, !options.devices);
     flags.set(MountFlags::NOSUID, !options.set_id);
@@ -52,6 +56,18 @@ fn mount_directly(mountpoint: &Path, options: &MountOptions, device: &OwnedFd) -
     let source = CString::new(options.source.as_bytes())?;
     rustix::mount::mount(source.as_c_str(), mountpoint, c"fuse.slotfs", flags, Some(data.as_c_str()))?;
     Ok(())
+}
+
+fn generic(flag: GenericFlag) -> MountFlags {
+    match flag {
+        GenericFlag::NoDirectoryAccessTimes => MountFlags::NODIRATIME,
+        GenericFlag::RelativeAccessTimes => MountFlags::RELATIME,
+        GenericFlag::StrictAccessTimes => MountFlags::STRICTATIME,
+        GenericFlag::LazyTimes => MountFlags::LAZYTIME,
+        GenericFlag::Synchronous => MountFlags::SYNCHRONOUS,
+        GenericFlag::DirectorySynchronous => MountFlags::DIRSYNC,
+        GenericFlag::NoSymlinkFollowing => MountFlags::from_bits_retain(libc::MS_NOSYMFOLLOW as _),
+    }
 }
 
 fn mount_with_helper(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd, DriverError> {

@@ -32,6 +32,18 @@ impl MountCommand {
     }
 }
 
+/// Nobody calls slotfs as a mount helper.
+pub mod helper {
+    use std::ffi::{OsStr, OsString};
+    use std::process::ExitCode;
+
+    /// Nothing is done.
+    #[must_use]
+    pub fn main(_arguments: &[OsString], _is_command: impl FnOnce(&OsStr) -> bool) -> Option<ExitCode> {
+        None
+    }
+}
+
 /// There are no mounts that could be left behind.
 pub fn sweep(_context: &Context) -> Vec<PathBuf> {
     Vec::new()

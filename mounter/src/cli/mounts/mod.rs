@@ -2,7 +2,10 @@
 //! `absent.rs` stands in for this module.
 
 pub mod clean;
+pub mod helper;
 pub mod mount;
+pub mod options;
+pub mod overlay;
 pub mod remove;
 pub mod run;
 pub mod serve;
@@ -36,6 +39,7 @@ pub enum MountCommand {
     Snapshot(written::snapshot::MakeArguments),
     Snapshots(written::snapshot::ListArguments),
     Restore(written::snapshot::RestoreArguments),
+    Overlay(overlay::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
 }
@@ -47,6 +51,7 @@ impl MountCommand {
             Self::Run(arguments) => arguments.apply(overrides),
             Self::Mount(arguments) => arguments.apply(overrides),
             Self::Warm(arguments) => arguments.apply(overrides),
+            Self::Overlay(arguments) => arguments.apply(overrides),
             Self::Unmount(_)
             | Self::Clean(_)
             | Self::Remove(_)
@@ -70,6 +75,7 @@ impl MountCommand {
             | Self::Mount(_)
             | Self::Unmount(_)
             | Self::Warm(_)
+            | Self::Overlay(_)
             | Self::Clean(_)
             | Self::Remove(_)
             | Self::Path(_)
@@ -99,6 +105,7 @@ impl MountCommand {
             Self::Snapshot(arguments) => written::snapshot::make(arguments, context),
             Self::Snapshots(arguments) => written::snapshot::list(arguments, context),
             Self::Restore(arguments) => written::snapshot::restore(arguments, context),
+            Self::Overlay(arguments) => overlay::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
         }
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::session::serve;
+use crate::session::{overlay, serve};
 
 /// Serve the mount that is asked for on standard input
 #[derive(Debug, clap::Args)]
@@ -12,6 +12,9 @@ pub struct Arguments {
     /// What to log
     #[arg(long, default_value = "warn")]
     filter: String,
+    /// Serve layers that were given by hand
+    #[arg(long)]
+    overlay: bool,
     /// The work environment, for those who look at the list of processes
     #[arg(value_name = "NAME")]
     _name: Option<String>,
@@ -28,7 +31,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let log = log.log_internal_errors(false);
     // Only tests start a second log in one process.
     let _ = log.with_writer(std::io::stderr).try_init();
-    match serve::serve_for_caller() {
+    let served =
+        if arguments.overlay { overlay::serve::serve_for_caller() } else { serve::serve_for_caller() };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
