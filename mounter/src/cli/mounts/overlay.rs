@@ -84,17 +84,17 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     }
     session::sweep(context);
     let foreground = arguments.foreground;
+    let mountpoint = start::resolved_mountpoint(&context.environment.absolute(&arguments.target));
     let wish =
         Wish { source: USUAL_SOURCE.as_ref(), options: &parsed, target: &arguments.target, foreground };
     let started = carry_out(&wish, context)?;
     context.output.data(&format!("{}\n", arguments.target.display()))?;
     if foreground {
-        let target = start::resolved_mountpoint(&context.environment.absolute(&arguments.target));
         let gone = started.wait(LEAVING).map_err(|error| {
             Failure::new(FailureKind::Mount, format!("cannot wait for the end of the mount: {error}"))
         })?;
         if !gone {
-            session::tell_users(context, &target, LEAVING.as_secs());
+            session::tell_users(context, &mountpoint, LEAVING.as_secs());
         }
     }
     Ok(0)

@@ -102,12 +102,13 @@ pub fn resolved(path: &Path) -> Result<PathBuf, DiskError> {
     path.canonicalize().context("resolve", path)
 }
 
-/// Resolves where to mount. The place itself is not asked for: it may be a dead mount.
+/// Resolves where to mount. Whatever is mounted there already is not asked: it may be dead, or hang.
 #[must_use]
 pub fn resolved_mountpoint(path: &Path) -> PathBuf {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => path.canonicalize().unwrap_or_else(|_| path.into()),
-        _ => recover::resolved(path),
+    // Of a directory the kernel knows by itself that it is no link.
+    match std::fs::read_link(path) {
+        Ok(_) => path.canonicalize().unwrap_or_else(|_| path.into()),
+        Err(_) => recover::resolved(path),
     }
 }
 
