@@ -5,6 +5,17 @@
 use super::failure::{Failure, FailureKind};
 use super::output::Output;
 
+/// What goes with every command that removes something.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ConsentArguments {
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
 /// Asks on the terminal whether to go on, unless `yes` says so already.
 ///
 /// # Errors

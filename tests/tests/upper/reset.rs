@@ -9,20 +9,7 @@ use slotfs_tests::command::{Done, Home, binary, missing_fuse, setup_script};
 use slotfs_tests::package::{SlotSpec, Tree};
 use slotfs_tests::tree;
 
-use super::support::{mounted, package, write};
-
-fn unmount(home: &Home) {
-    home.run(["unmount", "app"]).success();
-    home.settle();
-}
-
-/// What a mount shows, and shows again after a remount.
-fn shown(home: &Home) -> BTreeMap<PathBuf, String> {
-    home.run(["mount", "app.psp"]).success();
-    let shown = tree::describe(&home.workenv("app"));
-    unmount(home);
-    shown
-}
+use super::support::{mounted, package, shown, unmount, write};
 
 /// As packaged: what the same package shows where nothing was ever written.
 fn packaged() -> BTreeMap<PathBuf, String> {

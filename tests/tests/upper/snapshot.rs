@@ -1,9 +1,8 @@
 //! `slotfs snapshot`, `snapshots` and `restore`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,19 +12,7 @@ use slotfs_tests::package::{SlotSpec, Tree};
 use slotfs_tests::tree;
 use slotfs_tests::workplace::assert_same;
 
-use super::support::{mounted, package, write};
-
-fn unmount(home: &Home) {
-    home.run(["unmount", "app"]).success();
-    home.settle();
-}
-
-fn shown(home: &Home) -> BTreeMap<PathBuf, String> {
-    home.run(["mount", "app.psp"]).success();
-    let shown = tree::describe(&home.workenv("app"));
-    unmount(home);
-    shown
-}
+use super::support::{mounted, package, shown, unmount, write};
 
 fn json(home: &Home) -> Value {
     serde_json::from_str(&home.run(["snapshots", "app", "--json"]).success().stdout).unwrap()

@@ -1,11 +1,13 @@
 //! A package of two slots, mounted and written over in every way.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use slotfs_tests::command::{Home, shell_package};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
+use slotfs_tests::tree;
 
 /// Two slots, one below `lib`, one below `etc`, with links and a tree that can be moved.
 pub(crate) fn package() -> PackageBuilder {
@@ -51,4 +53,18 @@ pub(crate) fn write(root: &std::path::Path) {
     fs::remove_dir_all(root.join("lib/whole")).unwrap();
     fs::create_dir(root.join("lib/whole")).unwrap();
     fs::write(root.join("lib/whole/three"), "3\n").unwrap();
+}
+
+/// Unmounts the package, and waits until its server is gone.
+pub(crate) fn unmount(home: &Home) {
+    home.run(["unmount", "app"]).success();
+    home.settle();
+}
+
+/// What a mount shows, and shows again after a remount.
+pub(crate) fn shown(home: &Home) -> BTreeMap<PathBuf, String> {
+    home.run(["mount", "app.psp"]).success();
+    let shown = tree::describe(&home.workenv("app"));
+    unmount(home);
+    shown
 }

@@ -8,7 +8,7 @@ use slotfs_policy::retention::{self, Strategy};
 
 use super::session;
 use crate::cleanup::{CleanupError, Failed, InUse, Outcome, Plan, PlannedRemoval, Skipped};
-use crate::cli::confirm::confirm;
+use crate::cli::confirm::{ConsentArguments, confirm};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Output, Tone, human_size};
@@ -33,12 +33,9 @@ pub struct Arguments {
     /// Remove everything that is not in use
     #[arg(long)]
     all: bool,
-    /// Only show what would go
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    /// Whether to go on.
+    #[command(flatten)]
+    consent: ConsentArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -122,14 +119,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         (None, false) => Wish::ByStrategy,
     };
     let plan = Plan::make(&cache, strategy, wish, SystemTime::now())?;
-    let mut report = Report::of(&plan, &cache, arguments.dry_run);
+    let mut report = Report::of(&plan, &cache, arguments.consent.dry_run);
     if !arguments.json {
         show(&plan, context)?;
     }
-    if arguments.dry_run || plan.is_empty() {
+    if arguments.consent.dry_run || plan.is_empty() {
         return finish(&report, &plan, arguments, context).map(|()| 0);
     }
-    confirm(&question(&plan), arguments.yes, "nothing was removed", &context.output)?;
+    confirm(&question(&plan), arguments.consent.yes, "nothing was removed", &context.output)?;
     let bars = Bars::new(context.output);
     bars.begin(0, "Removing", plan.bytes());
     let planned = plan.skipped.len();

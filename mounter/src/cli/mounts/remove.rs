@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::clean::counted;
 use super::session;
 use crate::cleanup::{self, CleanupError, Environment};
-use crate::cli::confirm::confirm;
+use crate::cli::confirm::{ConsentArguments, confirm};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Tone, human_size};
@@ -25,12 +25,9 @@ pub struct Arguments {
     /// Work environments: name, id, package file, directory, or the beginning of a name or id
     #[arg(required = true, value_name = "NAME|ID")]
     environments: Vec<PathBuf>,
-    /// Only show what would go
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    /// Whether to go on.
+    #[command(flatten)]
+    consent: ConsentArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,15 +75,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let total = environments.iter().map(|environment| environment.bytes).fold(0, u64::saturating_add);
     let report = Report {
         cache: cache.directory().display().to_string(),
-        dry_run: arguments.dry_run,
+        dry_run: arguments.consent.dry_run,
         environments: environments.iter().map(reported).collect(),
         freed_bytes: total,
     };
     if !arguments.json {
         show(&environments, context)?;
     }
-    if !arguments.dry_run {
-        confirm(&question(&environments), arguments.yes, "nothing was removed", &context.output)?;
+    if !arguments.consent.dry_run {
+        confirm(&question(&environments), arguments.consent.yes, "nothing was removed", &context.output)?;
         let bars = Bars::new(context.output);
         bars.begin(0, "Removing", total);
         let removed = cleanup::remove(&cache, &environments, &mut |environment| {
@@ -98,7 +95,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     if arguments.json {
         context.output.json(&report)?;
     } else {
-        let done = if arguments.dry_run { "would be freed" } else { "freed" };
+        let done = if arguments.consent.dry_run { "would be freed" } else { "freed" };
         context.output.data(&format!("{} {done}\n", human_size(total)))?;
     }
     Ok(0)

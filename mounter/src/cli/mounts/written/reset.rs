@@ -8,6 +8,7 @@ use slotfs_fs::overlay::{Change, Scope, Upper, View};
 
 use super::diff::{self, Line};
 use super::{consent, find, hold, layers_of, scope};
+use crate::cli::confirm::ConsentArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 
@@ -25,12 +26,9 @@ pub struct Arguments {
     /// Only what is at or below these paths, as seen in the environment
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Only say what would be taken back
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    /// Whether to go on.
+    #[command(flatten)]
+    consent: ConsentArguments,
     /// Print what is taken back as JSON
     #[arg(long)]
     json: bool,
@@ -50,17 +48,17 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         return Err(failure.hint("put the package back where it was, or take back everything"));
     }
     // Asked before anything is locked: a question may stay unanswered for long.
-    if !arguments.dry_run {
+    if !arguments.consent.dry_run {
         drop(hold(&listed)?);
     }
     let view = View::open(&listed.workenv.upper())?;
     let told = view.map_or(Ok(Vec::new()), |view| affected(&view, stack.as_ref(), &scope))?;
-    if arguments.dry_run || told.is_empty() {
+    if arguments.consent.dry_run || told.is_empty() {
         tell(arguments, &told, stack.as_ref(), context)?;
         return Ok(0);
     }
     let count = if told.len() == 1 { "1 change".into() } else { format!("{} changes", told.len()) };
-    consent(arguments.yes, &format!("Take back {count} in `{}`?", listed.workenv.name()), context)?;
+    consent(arguments.consent.yes, &format!("Take back {count} in `{}`?", listed.workenv.name()), context)?;
     let _still = hold(&listed)?;
     let upper = Upper::open(&listed.workenv.upper(), &listed.workenv.work())?;
     let told = affected(&View::of(&upper)?, stack.as_ref(), &scope)?;
@@ -98,12 +96,12 @@ fn tell(
         let lines: Vec<Line> = told.iter().map(|change| Line::of(change, stack)).collect();
         return context
             .output
-            .json(&serde_json::json!({ "dry_run": arguments.dry_run, "taken_back": lines }));
+            .json(&serde_json::json!({ "dry_run": arguments.consent.dry_run, "taken_back": lines }));
     }
-    if arguments.dry_run {
+    if arguments.consent.dry_run {
         context.output.data(&diff::text(told, stack, &context.output))?;
     }
-    let verb = if arguments.dry_run { "would be" } else { "were" };
+    let verb = if arguments.consent.dry_run { "would be" } else { "were" };
     match told.len() {
         0 => context.output.note("nothing to take back"),
         1 => context.output.note(&format!("1 change {} taken back", verb.replace("were", "was"))),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{consent, find, hold};
+use crate::cli::confirm::ConsentArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
-use crate::cli::output::Tone;
-use crate::cli::output::{human_age, human_size};
+use crate::cli::output::{Tone, human_age, human_size};
 use crate::cli::progress::Bars;
 use crate::cli::status;
 use crate::cli::table::{Cell, Side, Table};
@@ -60,12 +60,9 @@ pub struct RestoreArguments {
     /// The snapshot's name
     #[arg(value_name = "SNAPSHOT")]
     name: String,
-    /// Only say what would be replaced
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    /// Whether to go on.
+    #[command(flatten)]
+    consent: ConsentArguments,
 }
 
 /// Makes or removes a snapshot.
@@ -157,13 +154,13 @@ pub fn restore(arguments: &RestoreArguments, context: &Context) -> Result<u8, Fa
     let snapshot = Snapshot::find(workenv, &arguments.name)?;
     let now = human_size(status::size_of(&workenv.upper()));
     let what = format!("what is written in `{}` now ({now}) by {}", workenv.name(), described(&snapshot));
-    if arguments.dry_run {
+    if arguments.consent.dry_run {
         context.output.note(&format!("would replace {what}"));
         return Ok(0);
     }
     // Asked before anything is locked: a question may stay unanswered for long.
     drop(hold(&listed)?);
-    consent(arguments.yes, &format!("Replace {what}?"), context)?;
+    consent(arguments.consent.yes, &format!("Replace {what}?"), context)?;
     let still = hold(&listed)?;
     with_bar("Copying", snapshot.bytes, context, |told| {
         snapshot.restore(&still, workenv, id_of(&listed)?, told).map_err(Failure::from)
