@@ -35,8 +35,8 @@ const USUAL_SOURCE: &str = "overlay";
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\:` and `\,` are no separators; fsname=NAME for the
-    /// mount table; ro, rw, [no]suid, [no]dev, [no]exec, [no]atime, [no]diratime, [no]relatime, [no]strictatime,
-    /// [no]lazytime, sync, dirsync, nosymfollow, allow_other for the kernel. What is always so (default_permissions,
+    /// mount table; ro, rw, nosuid, nodev, noexec, noatime, nodiratime, norelatime, nostrictatime, nolazytime and their
+    /// opposites (suid, dev, …), sync, dirsync, nosymfollow, allow_other for the kernel. What is always so (default_permissions,
     /// userxattr, redirect_dir=on, index=on) and what others look at (_netdev, nofail, noauto, user, x-…, comment=…) may
     /// stand there. Any other is refused
     #[arg(short, value_name = "OPTIONS", required = true)]
