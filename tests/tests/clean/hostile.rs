@@ -118,6 +118,8 @@ fn pipes_and_damage_do_not_hold_it_up() {
     fs::create_dir(metadata(&home, "locked").join("slotfs")).unwrap();
     pipe(&metadata(&home, "locked").join("slotfs/start.lock"));
     let shared = home.cache().join(".slotfs");
+    // A package that was made this very moment is not noted there.
+    fs::create_dir_all(shared.join("verified-v1")).unwrap();
     pipe(&shared.join("verified-v1/1-1.json"));
     fs::write(shared.join("verified-v1/2-2.json"), "{").unwrap();
     for stored in fs::read_dir(shared.join("indexes-v1")).unwrap().flatten() {
