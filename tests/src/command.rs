@@ -357,12 +357,21 @@ impl Drop for Running {
 
 /// Waits until `condition` holds, or fails the test with `what` was waited for.
 #[track_caller]
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    assert!(wait_until(condition), "waited in vain for: {what}");
+}
+
+/// Waits until `condition` holds; tells whether it does.
+#[must_use]
+pub fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < end, "waited in vain for: {what}");
+        if Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
+    true
 }
 
 /// Tells whether the process runs slotfs, and not something that got its number since.

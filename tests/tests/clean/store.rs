@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for};
+use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for, wait_until};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 
 use super::support::{age_tree, clean};
@@ -35,16 +35,21 @@ fn files(home: &Home, folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// How many objects and indexes there are.
+/// How many objects and indexes there are. What is being made, or was left by whoever made it, is swept by the next start.
 fn counts(home: &Home) -> (usize, usize) {
-    (files(home, "objects-v1").len(), files(home, "indexes-v1").len())
+    let is_done = |path: &PathBuf| {
+        !path.iter().any(|part| part == "staging") && path.extension().is_none_or(|suffix| suffix != "tmp")
+    };
+    let count = |folder| files(home, folder).iter().filter(|path| is_done(path)).count();
+    (count("objects-v1"), count("indexes-v1"))
 }
 
 fn run(home: &Home, path: &str, expected: (usize, usize)) {
     assert_eq!(home.run(["run", path]).success().stdout, "55000\n");
     home.settle();
     // A server may finish its indexes after the program's end.
-    wait_for("the store to be filled", || counts(home) == expected);
+    let filled = wait_until(|| counts(home) == expected);
+    assert!(filled, "{:?} {:?}", files(home, "objects-v1"), files(home, "indexes-v1"));
 }
 
 #[test]

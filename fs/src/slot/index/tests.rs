@@ -184,3 +184,25 @@ fn left_over_temporaries_are_swept_unless_somebody_writes_them() {
     drop(writer);
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
 }
+
+/// Passes begin side by side, and each begins with a sweep.
+#[test]
+fn writers_that_begin_together_do_not_sweep_each_other_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for round in 0..50 {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let path = path(&format!("{round}-{thread}.idx"));
+                scope.spawn(move || {
+                    let writer = IndexWriter::new(&path);
+                    writer.add_window(b"window").unwrap();
+                    assert!(writer.is_on_disk(), "swept away");
+                    assert_eq!(writer.window(0, 6).unwrap(), b"window");
+                });
+            }
+            scope.spawn(|| super::write::sweep(folder.path()).unwrap());
+        });
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "what was not published goes");
+}

@@ -3,7 +3,7 @@
 //! **Invariant:** a file under the index's name is complete. Where no file can be written, the same bytes are kept in
 //! memory and nothing is published.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use super::format::{
     ALIGNMENT, BLOCK, CHAIN_LENGTH, Header, MAGIC, PointRecord, SUMS_IN_BLOCK, Section, Span, TOP_SUMS,
 };
 use super::{Identity, Index, IndexError};
+use crate::disk::lock::{FileLock, Mode};
 use crate::disk::range::FileRange;
 use crate::disk::{Context, DiskError, atomic};
 use crate::slot::Notice;
@@ -87,6 +88,15 @@ impl IndexWriter {
         Self { state: Mutex::default(), path: path.into() }
     }
 
+    /// Tells whether what was written so far is in a file that is still there.
+    #[cfg(test)]
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.with(|state| match &state.target {
+            Target::File { temporary, .. } => temporary.exists(),
+            Target::Memory(_) => false,
+        })
+    }
+
     /// Runs `action` on what was written so far.
     fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,10 +117,11 @@ impl IndexWriter {
             tracing::warn!("{error}");
         }
         let temporary = atomic::temporary_beside(path);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary);
-        let mut file = file.context("create", &temporary)?;
-        // Held until the writer is dropped: tells a sweep that somebody is at work.
-        file.try_lock().map_err(io::Error::from).context("lock", &temporary)?;
+        // Held until the writer is dropped: tells a sweep that somebody is at work. One that came between making the file and
+        // locking it is waited for, and the file made again if it took it away.
+        let lock = FileLock::wait(&temporary, Mode::Exclusive)?;
+        // The lock belongs to the open file, and goes with the last one who has it.
+        let mut file = lock.file().try_clone().context("open", &temporary)?;
         file.write_all(&[0; BLOCK as usize]).context("write", &temporary)?;
         Ok(Target::File { file: Arc::new(file), temporary })
     }
@@ -376,8 +387,9 @@ pub fn sweep(folder: &Path) -> Result<u64, DiskError> {
         if !entry.file_name().to_string_lossy().ends_with(TEMPORARY) {
             continue;
         }
-        let is_dead = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
-        if is_dead && fs::remove_file(&path).is_ok() {
+        let Ok(file) = File::open(&path) else { continue };
+        // Held while it goes: whoever has just made it and waits for the lock finds it gone then.
+        if file.try_lock().is_ok() && fs::remove_file(&path).is_ok() {
             removed += 1;
         }
     }
