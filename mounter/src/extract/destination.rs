@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the destination holds what it held before, or the complete tree.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -32,9 +32,7 @@ impl Workshop {
         let destination = resolve(destination)?;
         let replaces = check(&destination, current, force)?;
         sweep(&destination);
-        let root = atomic::temporary_beside(&destination);
-        files::create_private_directories(&root).context("create the directory", &root)?;
-        let lock = plain::open_directory(&root).ok().filter(|directory| directory.try_lock().is_ok());
+        let (root, lock) = make_temporary(&destination)?;
         Ok(Self { root, destination, replaces, published: false, _lock: lock })
     }
 
@@ -151,6 +149,26 @@ fn check(destination: &Path, current: &Path, force: bool) -> Result<bool, Extrac
     match (entries.next().is_some(), force) {
         (true, false) => Err(ExtractError::NotEmpty { path: path() }),
         (replaces, _) => Ok(replaces),
+    }
+}
+
+/// Makes an empty directory beside `destination` and locks it, so that no sweep takes it for one that was left. One that
+/// came between both has it, or had it and took it away: then another is made.
+fn make_temporary(destination: &Path) -> Result<(PathBuf, Option<File>), ExtractError> {
+    loop {
+        let root = atomic::temporary_beside(destination);
+        files::create_private_directories(&root).context("create the directory", &root)?;
+        let directory = match plain::open_directory(&root) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // Not every host lets a directory be opened; there none is swept, either.
+            Err(_) => return Ok((root, None)),
+        };
+        match directory.try_lock() {
+            Ok(()) if root.exists() => return Ok((root, Some(directory))),
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(_)) => return Ok((root, None)),
+        }
     }
 }
 
