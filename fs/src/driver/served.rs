@@ -124,6 +124,12 @@ impl Served {
         let ended = self.thread.join();
         mount::clear_dead(&self.mountpoint);
         let result = ended.unwrap_or_else(|_| Err(std::io::Error::other("the serving thread panicked")));
+        let result = match result {
+            // The kernel says so to who was just taking a request when the mount went (`fuse_dev_do_read` in
+            // `fs/fuse/dev.c`), instead of ENODEV as to everybody else.
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+            other => other,
+        };
         result.map_err(|source| DriverError::Serving { mountpoint: self.mountpoint, source })
     }
 }

@@ -43,12 +43,27 @@ fn wait_until_closed(statistics: &Statistics, refused: u64) {
     });
 }
 
+/// Returns how many requests of each kind `action` makes the kernel send: the fewest of three times, as the kernel may take
+/// back pages and inodes at any time.
+fn fewest_by_operation(statistics: &Statistics, action: impl Fn()) -> Vec<(Operation, u64)> {
+    let count = || Operation::ALL.iter().map(|&kind| statistics.requests(kind)).collect::<Vec<_>>();
+    let mut fewest = vec![u64::MAX; Operation::ALL.len()];
+    for _ in 0..3 {
+        let before = count();
+        action();
+        for (least, (after, before)) in fewest.iter_mut().zip(count().into_iter().zip(before)) {
+            *least = (*least).min(after - before);
+        }
+    }
+    Operation::ALL.iter().copied().zip(fewest).collect()
+}
+
 #[test]
 fn a_warm_walk_of_an_immutable_volume_sends_no_request() {
     let Some(mounted) = Mounted::new(volume(tree())) else { return };
     let cold = walk(mounted.root());
     assert_eq!(cold, (300, 300 * 100 + 299 * 300 / 2));
-    let (warm, requests) = mounted.requests_of(|| walk(mounted.root()));
+    let (warm, requests) = mounted.fewest_requests_of(|| walk(mounted.root()));
     assert_eq!(warm, cold);
     assert_eq!(requests, 0, "{:?}", mounted.statistics().by_operation());
 }
@@ -66,10 +81,7 @@ fn a_warm_walk_of_a_writable_volume_asks_for_no_directory() {
     let opened = statistics.requests(Operation::OpenDirectory);
     assert_eq!(opened, 1);
     wait_until_closed(&statistics, 1);
-    let before: Vec<u64> = Operation::ALL.iter().map(|&kind| statistics.requests(kind)).collect();
-    assert_eq!(walk(mounted.root()), changed);
-    for (&kind, before) in Operation::ALL.iter().zip(before) {
-        let sent = statistics.requests(kind) - before;
+    for (kind, sent) in fewest_by_operation(&statistics, || assert_eq!(walk(mounted.root()), changed)) {
         let allowed = [
             (Operation::Open, 300),
             (Operation::Release, 300),
@@ -91,11 +103,11 @@ fn only_opens_are_asked_for_where_files_are_opened_by_request() {
     walk(mounted.root());
     let statistics = mounted.statistics();
     wait_until_closed(&statistics, 0);
-    let before: Vec<u64> = Operation::ALL.iter().map(|&kind| statistics.requests(kind)).collect();
-    walk(mounted.root());
-    wait_until_closed(&statistics, 0);
-    for (&kind, before) in Operation::ALL.iter().zip(before).filter(|(kind, _)| **kind != Operation::Space) {
-        let sent = statistics.requests(kind) - before;
+    let walk_and_wait = || {
+        walk(mounted.root());
+        wait_until_closed(&statistics, 0);
+    };
+    for (kind, sent) in fewest_by_operation(&statistics, walk_and_wait) {
         let files = matches!(kind, Operation::Open | Operation::Release);
         let directories = matches!(kind, Operation::OpenDirectory | Operation::ReleaseDirectory);
         let expected = if files { 300 } else { u64::from(directories) * (1 + 7 + 21) };
@@ -154,6 +166,6 @@ fn a_read_only_mount_of_what_was_written_sends_no_request_when_warm() {
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
     let cold = walk(mounted.root());
     assert_eq!(cold.0, 301);
-    let (warm, requests) = mounted.requests_of(|| walk(mounted.root()));
+    let (warm, requests) = mounted.fewest_requests_of(|| walk(mounted.root()));
     assert_eq!((warm, requests), (cold, 0), "{:?}", mounted.statistics().by_operation());
 }
