@@ -57,3 +57,25 @@ pub struct Attributes {
     /// Last change of the node.
     pub changed: Timestamp,
 }
+
+impl Attributes {
+    /// Returns those of a node that nothing is known about but its kind and its permission bits: root's, empty, with one
+    /// name, from 1970.
+    #[must_use]
+    pub fn bare(kind: Kind, mode: u32) -> Self {
+        let time = Timestamp::default();
+        Self {
+            kind,
+            mode,
+            user: 0,
+            group: 0,
+            size: 0,
+            blocks: 0,
+            links: 1,
+            device: 0,
+            accessed: time,
+            modified: time,
+            changed: time,
+        }
+    }
+}

@@ -141,24 +141,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Attributes, Kind, Timestamp};
+    use crate::node::{Attributes, Kind};
     use crate::volume::Status;
 
     fn entry(node: u64, inode: u64) -> Entry {
-        let time = Timestamp::default();
-        let attributes = Attributes {
-            kind: Kind::File,
-            mode: 0o644,
-            user: 0,
-            group: 0,
-            size: 0,
-            blocks: 0,
-            links: 1,
-            device: 0,
-            accessed: time,
-            modified: time,
-            changed: time,
-        };
+        let attributes = Attributes::bare(Kind::File, 0o644);
         Entry { node: NodeId(node), status: Status { inode, attributes, lasting: true } }
     }
 

@@ -36,23 +36,10 @@ pub(super) fn taken_by(changes: &SetAttributes, user: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Attributes, Timestamp};
+    use crate::node::Attributes;
 
     fn status(kind: Kind, mode: u32) -> Status {
-        let time = Timestamp::default();
-        let attributes = Attributes {
-            kind,
-            mode,
-            user: 0,
-            group: 0,
-            size: 0,
-            blocks: 0,
-            links: 1,
-            device: 0,
-            accessed: time,
-            modified: time,
-            changed: time,
-        };
+        let attributes = Attributes::bare(kind, mode);
         Status { inode: 2, attributes, lasting: true }
     }
 

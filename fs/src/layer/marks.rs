@@ -139,20 +139,7 @@ mod tests {
     use super::*;
 
     fn attributes(kind: Kind, device: u64) -> Attributes {
-        let time = crate::node::Timestamp::default();
-        Attributes {
-            kind,
-            mode: 0,
-            user: 0,
-            group: 0,
-            size: 0,
-            blocks: 0,
-            links: 1,
-            device,
-            accessed: time,
-            modified: time,
-            changed: time,
-        }
+        Attributes { device, ..Attributes::bare(kind, 0) }
     }
 
     fn extended(names: &[(&str, &str)]) -> ExtendedAttributes {

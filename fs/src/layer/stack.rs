@@ -448,18 +448,7 @@ impl Sources {
 }
 
 fn made(model: Option<Attributes>) -> Attributes {
-    let blank = crate::node::Timestamp::default();
-    Attributes {
-        kind: Kind::Directory,
-        mode: 0o755,
-        user: model.map_or(0, |model| model.user),
-        group: model.map_or(0, |model| model.group),
-        size: 0,
-        blocks: 0,
-        links: 1,
-        device: 0,
-        accessed: model.map_or(blank, |model| model.accessed),
-        modified: model.map_or(blank, |model| model.modified),
-        changed: model.map_or(blank, |model| model.changed),
-    }
+    let bare = Attributes::bare(Kind::Directory, 0o755);
+    let Some(Attributes { user, group, accessed, modified, changed, .. }) = model else { return bare };
+    Attributes { user, group, accessed, modified, changed, ..bare }
 }

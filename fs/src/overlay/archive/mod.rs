@@ -22,7 +22,7 @@ use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
 use crate::layer::stack::{Lower, Stack};
 use crate::layer::{ExtendedAttributes, LayerError};
-use crate::node::{Attributes, Kind, Timestamp};
+use crate::node::{Attributes, Kind};
 
 const WHITEOUT: &[u8] = b".wh.";
 const UNREADABLE: &str = "it may not be read";
@@ -413,19 +413,7 @@ impl Entry {
     }
 
     fn mark(path: Vec<u8>) -> Self {
-        let node = Attributes {
-            kind: Kind::File,
-            mode: 0,
-            user: 0,
-            group: 0,
-            size: 0,
-            blocks: 0,
-            links: 1,
-            device: 0,
-            accessed: Timestamp::default(),
-            modified: Timestamp::default(),
-            changed: Timestamp::default(),
-        };
+        let node = Attributes::bare(Kind::File, 0);
         Self { path, link: Vec::new(), node, attributes: Vec::new() }
     }
 }
