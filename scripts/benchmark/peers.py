@@ -73,6 +73,13 @@ class Plain:
         yield inputs.tree
 
 
+def slotfs_with(slotfs: Path, name: str, *flags: str) -> Peer:
+    """slotfs in another way than the usual one; with its own cache, since an environment is mounted one way at a time."""
+    cache = "{cache}-" + "".join(flags).strip("-")
+    command = [str(slotfs), "mount", "{source}", "{place}", "--cache-dir", cache, *flags]
+    return Peer(name, command, "package", str(slotfs), (str(slotfs), "unmount"))
+
+
 def all_peers(slotfs: Path) -> list:
     ratarmount = Path(sys.executable).parent / "ratarmount"
     return [

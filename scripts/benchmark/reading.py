@@ -3,11 +3,12 @@
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 from inputs import FILES, IMPORT, Inputs
 from measure import drop_caches, in_turn, run
-from peers import all_peers
+from peers import all_peers, slotfs_with
 from report import Row
 
 PLAIN = "plain directory"
@@ -15,11 +16,11 @@ QUIET = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_N
 
 
 @contextlib.contextmanager
-def everyone(inputs: Inputs, slotfs: Path):
+def everyone(inputs: Inputs, peers: list):
     """All peers mounted at once; yields places by name, and why the others are missing."""
     places, absent = {}, {}
     with contextlib.ExitStack() as stack:
-        for peer in all_peers(slotfs):
+        for peer in peers:
             reason = peer.missing(inputs)
             if reason is None:
                 try:
@@ -41,16 +42,7 @@ def walk_command(place: Path, sizes: bool) -> list:
     return ["find", place, *(["-printf", "%s\n"] if sizes else [])]
 
 
-def compare(
-    title: str, must: str, factor: float, inputs: Inputs, slotfs: Path, repetitions: int, command, cold: bool
-) -> Row:
-    """One command over every tree, against the plain directory."""
-    with everyone(inputs, slotfs) as (places, absent):
-        contenders = {name: (lambda place=place: run(command(place), env=QUIET)) for name, place in places.items()}
-        if not cold:
-            in_turn(contenders, 1)  # the first walk fills the caches and is not counted
-        measured = in_turn(contenders, repetitions, before=drop_caches if cold else lambda: None)
-    row = Row(title, "s", {**measured, **absent}, PLAIN, must)
+def judged(row: Row, factor: float) -> Row:
     ratio = row.ratio("slotfs")
     if ratio is not None:
         row.met = ratio <= factor
@@ -58,28 +50,58 @@ def compare(
     return row
 
 
+def warm(title: str, must: str, factor: float, inputs: Inputs, peers: list, repetitions: int, command) -> Row:
+    """One command over every tree, against the plain directory, everything mounted and read once before."""
+    with everyone(inputs, peers) as (places, absent):
+        contenders = {name: (lambda place=place: run(command(place), env=QUIET)) for name, place in places.items()}
+        in_turn(contenders, 1)  # the first walk fills the caches and is not counted
+        measured = in_turn(contenders, repetitions)
+    return judged(Row(title, "s", {**measured, **absent}, PLAIN, must), factor)
+
+
+def cold(title: str, must: str, factor: float, inputs: Inputs, peers: list, repetitions: int, command) -> Row:
+    """From the command that mounts to the end of one that uses the tree, with empty caches."""
+    contenders, absent = {}, {}
+    for peer in peers:
+        reason = peer.missing(inputs)
+        if reason is None:
+            contenders[peer.name] = lambda peer=peer: mount_and_use(peer, inputs, command)
+        else:
+            absent[peer.name] = reason
+    in_turn(contenders, 1)  # what somebody keeps of an earlier use is there for all
+    measured = in_turn(contenders, repetitions, before=drop_caches)
+    return judged(Row(title, "s", {**measured, **absent}, PLAIN, must), factor)
+
+
+def mount_and_use(peer, inputs: Inputs, command) -> float:
+    started = time.monotonic()
+    with peer.mounted(inputs, inputs.home / "mounts" / peer.name.replace(" ", "-")) as place:
+        run(command(place), env=QUIET)
+        return time.monotonic() - started
+
+
 def import_rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
     what = f"`python -c '{IMPORT}'`"
+    read_only = slotfs_with(slotfs, "slotfs, read-only", "--ro")
+    unprepared = slotfs_with(slotfs, "slotfs, nothing known of earlier launches", "--no-prefetch")
     return [
-        compare(
+        warm(
             f"{what}, warm",
             "within 1.05 of the plain directory",
             1.05,
             inputs,
-            slotfs,
+            [*all_peers(slotfs), read_only],
             repetitions,
             import_command,
-            False,
         ),
-        compare(
-            f"{what}, page cache dropped",
+        cold(
+            f"{what}, page cache dropped, from the command that mounts",
             "no slower than the plain directory cold",
             1.0,
             inputs,
-            slotfs,
+            [*all_peers(slotfs), read_only, unprepared],
             repetitions,
             import_command,
-            True,
         ),
     ]
 
@@ -88,15 +110,14 @@ def find_rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
     result = []
     for name, sizes in (("`find`", False), ("`find -printf %s`, which asks for every file's attributes,", True)):
         result.append(
-            compare(
+            warm(
                 f"{name} over {FILES} files, warm, second walk",
                 "within 1.3 of the plain directory",
                 1.3,
                 inputs,
-                slotfs,
+                all_peers(slotfs),
                 repetitions * 2,
                 lambda place, sizes=sizes: walk_command(place, sizes),
-                False,
             )
         )
     return result

@@ -35,9 +35,12 @@ impl Filesystem for FuseDriver {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let result =
             self.guarded(Operation::Lookup, parent, || self.volume.lookup(self.node(parent)?, bytes(name)));
+        if result.is_ok() {
+            self.note(request, parent, |touches, volume, node| touches.name(volume, node, bytes(name)));
+        }
         replies::lookup(&self.numbers, result, reply);
     }
 
@@ -191,6 +194,9 @@ impl Filesystem for FuseDriver {
         let result = self.guarded(Operation::Open, number, || {
             self.open_file(request, number, flags, |file| reply.open_backing(file))
         });
+        if result.is_ok() {
+            self.note(request, number, |touches, volume, node| touches.opening(volume, node));
+        }
         answer_open(result, reply);
     }
 
@@ -215,7 +221,7 @@ impl Filesystem for FuseDriver {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         file: FileHandle,
         offset: u64,
@@ -231,6 +237,9 @@ impl Filesystem for FuseDriver {
         match result {
             Ok(count) => {
                 self.statistics.count_read(count);
+                self.note(request, number, |touches, volume, node| {
+                    touches.reading(volume, node, offset, count as u64);
+                });
                 reply.data(&buffer[..count.min(buffer.len())]);
             }
             Err(error) => reply.error(error),
@@ -328,13 +337,16 @@ impl Filesystem for FuseDriver {
 
     fn readdir(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         file: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         let result = self.guarded(Operation::ReadDirectory, number, || {
+            if offset == 0 {
+                self.note(request, number, |touches, volume, node| touches.listing(volume, node));
+            }
             self.list(number, handle(file), offset, &mut reply)
         });
         match result {
@@ -345,13 +357,16 @@ impl Filesystem for FuseDriver {
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         file: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let result = self.guarded(Operation::ReadDirectoryPlus, number, || {
+            if offset == 0 {
+                self.note(request, number, |touches, volume, node| touches.listing(volume, node));
+            }
             self.list_with_attributes(number, handle(file), offset, &mut reply)
         });
         match result {

@@ -24,6 +24,7 @@ mod replies;
 mod served;
 mod server;
 mod statistics;
+pub mod touches;
 
 pub use error::{DriverError, UnmountError};
 pub use mount::{mount_helper, try_device, unmount, user_allow_other};

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use super::touches::Touches;
 
 /// Whether other users than the one who mounts may use the mount. Permissions of files hold in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -110,6 +113,8 @@ pub struct MountOptions {
     /// How many threads answer requests; by default twice the processors, 4 to 8. At least two are needed for
     /// a volume whose lookups may wait.
     pub threads: Option<usize>,
+    /// Hears what is asked for.
+    pub touches: Option<Arc<Touches>>,
 }
 
 impl MountOptions {
@@ -126,6 +131,7 @@ impl MountOptions {
             flags: Vec::new(),
             open: OpenMode::default(),
             threads: None,
+            touches: None,
         }
     }
 

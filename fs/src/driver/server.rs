@@ -13,6 +13,7 @@ use super::options::{MountOptions, OpenMode};
 use super::privileges::{taken_by, without_privileges};
 use super::replies::{self, caller};
 use super::statistics::{Operation, Statistics};
+use super::touches::Touches;
 use crate::volume::{FsError, HandleId, NodeId, SetAttributes, Status, Volume};
 
 /// Serves a volume to the kernel.
@@ -28,6 +29,7 @@ pub(super) struct FuseDriver {
     pub(super) agreed: Arc<OnceLock<Agreed>>,
     pub(super) mode: OpenMode,
     read_only: bool,
+    touches: Option<Arc<Touches>>,
     /// Once `open` was answered with ENOSYS, files come without handles for good.
     unasked: AtomicBool,
 }
@@ -50,6 +52,7 @@ impl FuseDriver {
             agreed,
             mode: options.open,
             read_only: options.read_only,
+            touches: options.touches.clone(),
             unasked: AtomicBool::new(false),
         }
     }
@@ -62,6 +65,21 @@ impl FuseDriver {
         call: impl FnOnce() -> Result<T, FsError>,
     ) -> Result<T, Errno> {
         replies::guarded(&self.statistics, operation, number, call)
+    }
+
+    /// Lets a recording hear of a request, where there is one that wants it.
+    pub(super) fn note(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        hear: impl FnOnce(&Touches, &Volume, NodeId),
+    ) {
+        if let Some(touches) = &self.touches
+            && touches.wants(request.pid())
+            && let Ok(node) = self.node(number)
+        {
+            hear(touches, &self.volume, node);
+        }
     }
 
     /// Returns the node that the kernel means.

@@ -1,5 +1,6 @@
 //! The only door to the operating system for what differs between systems.
 
+pub mod ahead;
 pub mod files;
 pub mod health;
 pub mod interrupt;

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -89,6 +90,24 @@ pub fn is_output_read() -> bool {
     }
 }
 
+/// Returns a path of the program that this process runs, to start it again. `/proc/self/exe` is the running file even when
+/// its name is gone.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_executable() -> io::Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() { Ok(own) } else { std::env::current_exe() }
+}
+
+/// Lets every process that has something to do go first.
+pub fn yield_to_others() {
+    const NICE: i32 = 10;
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!("cannot lower the own priority: {error}");
+    }
+}
+
 /// Takes hold of the process that started this one, if it is still `number`.
 ///
 /// # Errors
@@ -160,6 +179,17 @@ pub fn give_memory_back() {
     }
 }
 
+/// Returns the numbers of the children of the process `number`, where the system lists them (proc_pid_task_children(5),
+/// Linux); else none. They are children of any of its threads.
+#[must_use]
+pub fn children(number: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{number}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// A process of the host, held so that its number cannot be mistaken for a later one's.
 #[derive(Debug)]
 pub struct ProcessHandle {
@@ -183,6 +213,17 @@ impl ProcessHandle {
         self.number.as_raw()
     }
 
+    /// Kills the process, whatever it does.
+    ///
+    /// # Errors
+    /// Passes on what `pidfd_send_signal(2)` reports; that it has ended already is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match self.watch.kill() {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Waits for at most `limit` until the process has ended; tells whether it has.
     ///
     /// # Errors
@@ -200,7 +241,7 @@ mod platform {
 
     use nix::errno::Errno;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
     #[derive(Debug)]
     pub(super) struct Watch(OwnedFd);
@@ -213,6 +254,10 @@ mod platform {
                 Err(rustix::io::Errno::SRCH) => Ok(None),
                 Err(error) => Err(error.into()),
             }
+        }
+
+        pub(super) fn kill(&self) -> io::Result<()> {
+            Ok(pidfd_send_signal(&self.0, Signal::KILL)?)
         }
 
         pub(super) fn wait(&self, limit: Duration) -> io::Result<bool> {
@@ -239,7 +284,7 @@ mod platform {
     use std::time::{Duration, Instant};
 
     use nix::errno::Errno;
-    use nix::sys::signal::kill;
+    use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
     /// Without a descriptor for the process, its number is asked for again and again.
@@ -250,6 +295,10 @@ mod platform {
         pub(super) fn open(number: i32) -> io::Result<Option<Self>> {
             let watch = Self(Pid::from_raw(number));
             Ok((!watch.wait(Duration::ZERO)?).then_some(watch))
+        }
+
+        pub(super) fn kill(&self) -> io::Result<()> {
+            Ok(kill(self.0, Signal::SIGKILL)?)
         }
 
         pub(super) fn wait(&self, limit: Duration) -> io::Result<bool> {

@@ -14,6 +14,7 @@ use crate::workenv::{Cache, WorkenvError};
 
 use super::error::SessionError;
 use super::place::Place;
+use super::profile::replay;
 use super::record::SessionRecord;
 use super::recover;
 
@@ -109,6 +110,12 @@ fn sessions(cache: &Cache) -> Vec<(Place, PathBuf)> {
 /// # Errors
 /// It is in use, or cannot be unmounted.
 pub fn end(target: &Target, wait: Duration, lazy: bool) -> Result<(), EndError> {
+    if let Some(place) = &target.place
+        && place.is_served()?
+        && let Ok(Some(record)) = SessionRecord::read(place)
+    {
+        replay::interrupt(record.pid);
+    }
     if lazy {
         if let Some(place) = &target.place {
             place.keep_no_longer()?;

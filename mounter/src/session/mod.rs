@@ -18,6 +18,7 @@ pub mod live;
 pub mod overlay;
 pub mod place;
 pub mod prepare;
+pub mod profile;
 pub mod program;
 pub mod record;
 pub mod recover;

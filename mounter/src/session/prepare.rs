@@ -451,6 +451,8 @@ impl Preparation<'_> {
             Purpose::Run => self.mountpoint.clone(),
         };
         let settings = self.wanted.settings;
+        // What setup commands touch says nothing about later launches.
+        let is_launch = serves_both && self.examined.package.metadata().setup_commands.is_empty();
         ServeRequest {
             version: VERSION,
             cache: settings.cache_directory.value.clone(),
@@ -472,6 +474,7 @@ impl Preparation<'_> {
             }),
             read_only: purpose == Purpose::Run && run_is_read_only,
             settled: self.wanted.settled,
+            prefetch: settings.prefetch.value && (purpose == Purpose::Run || is_launch),
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
             limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
             log: settings.log.filter.value.clone(),

@@ -126,6 +126,9 @@ pub struct ServeRequest {
     pub read_only: bool,
     /// Whether everything is indexed before the answer, rather than while the mount answers already.
     pub settled: bool,
+    /// Whether what launches touch is recorded, and asked for ahead of the next one.
+    #[serde(default)]
+    pub prefetch: bool,
     /// How to mount.
     pub mount: MountWishes,
     /// Decompression limits.
@@ -254,6 +257,7 @@ pub(crate) mod tests {
             spill: Some(Spill { upper: "/u".into(), work: "/w".into(), limit: Some(1 << 30) }),
             read_only: false,
             settled: true,
+            prefetch: true,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
             limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
             log: "warn".into(),

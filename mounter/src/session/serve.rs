@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::lock::FileLock;
+use slotfs_fs::driver::touches::Touches;
 use slotfs_fs::driver::{self, DriverError, MountOptions, OpenMode, OtherUsers, UnmountError};
 use slotfs_fs::volume::Volume;
 
@@ -22,6 +23,8 @@ use crate::host::signals::SignalQueue;
 use super::assemble::{AssembleError, Layers};
 use super::drain::{self, Attempt, Event};
 use super::place::Place;
+use super::profile::recording::Recording;
+use super::profile::replay::Replay;
 use super::record::SessionRecord;
 use super::request::{FailureCause, ServeReply, ServeRequest};
 use super::wire::WireError;
@@ -161,6 +164,7 @@ struct Serving {
     layers: Layers,
     volume: Arc<Volume>,
     served: driver::Served,
+    touches: Option<Arc<Touches>>,
 }
 
 fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Serving, ServeError> {
@@ -185,8 +189,10 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
     let volume = Arc::new(layers.join(request)?);
     let pid = std::process::id().cast_signed();
     SessionRecord { pid, started: super::seconds_now(), request: request.clone() }.publish(&place)?;
-    match driver::serve(Arc::clone(&volume), &request.mountpoint, &mount_options(request)) {
-        Ok(served) => Ok(Serving { place, lock, layers, volume, served }),
+    let touches = request.prefetch.then(Arc::<Touches>::default);
+    let options = mount_options(request, touches.clone());
+    match driver::serve(Arc::clone(&volume), &request.mountpoint, &options) {
+        Ok(served) => Ok(Serving { place, lock, layers, volume, served, touches }),
         Err(error) => {
             if let Err(error) = SessionRecord::remove(&place) {
                 tracing::warn!("{error}");
@@ -196,22 +202,36 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
     }
 }
 
-fn mount_options(request: &ServeRequest) -> MountOptions {
+fn mount_options(request: &ServeRequest, touches: Option<Arc<Touches>>) -> MountOptions {
     let mut options = MountOptions::new(request.package.as_os_str());
     options.read_only = request.read_only || request.spill.is_none();
     options.others = if request.mount.allow_other { OtherUsers::Required } else { OtherUsers::WherePossible };
     options.open = if request.mount.passthrough { OpenMode::Automatic } else { OpenMode::Requests };
     options.threads = request.mount.threads;
+    options.touches = touches;
     options
 }
 
 impl Serving {
     fn go_on(self, request: &ServeRequest, signals: SignalQueue) {
         let (sender, events) = mpsc::channel();
+        let workenv = self.place.workenv();
+        let replay = self
+            .touches
+            .as_ref()
+            .and_then(|touches| Replay::begin(workenv, &request.content, &request.mountpoint, touches));
+        let recording = self
+            .touches
+            .and_then(|touches| Recording::begin(touches, workenv.clone(), request.content.clone()));
         give_back_after_passes(&self.layers);
         report_signals(signals, sender.clone());
         let served = report_end(self.served, sender.clone());
-        let leaving = drain::until_gone(&self.place, &events, &sender, || unmount(&request.mountpoint));
+        let leaving = drain::until_gone(&self.place, &events, &sender, || {
+            if let Some(replay) = &replay {
+                replay.end();
+            }
+            unmount(&request.mountpoint)
+        });
         // The kernel has let go; the threads that answered it end by themselves.
         if let Some(served) = served
             && served.join().is_err()
@@ -229,6 +249,9 @@ impl Serving {
         // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);
+        if let Some(recording) = recording {
+            recording.end();
+        }
         finish_indexes(&self.layers, &events);
     }
 }

@@ -19,6 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use slotfs_fs::disk::Context;
 
+use crate::host::process;
+
 use super::error::SessionError;
 use super::live::Session;
 use super::place::{Lease, Place, StartLock};
@@ -149,16 +151,13 @@ pub fn start(
 }
 
 /// Starts this very program again as a server, with what it has to say appended to `log`, else on our standard error.
-/// `/proc/self/exe` is the running file even when its name is gone.
 pub(super) fn spawn(log: Option<&Path>, filter: &str, kind: Option<&str>) -> Result<Child, SessionError> {
     let spawned = |source| SessionError::Spawn { source };
     let log = match log {
         Some(path) => OpenOptions::new().append(true).create(true).open(path).context("open", path)?.into(),
         None => Stdio::inherit(),
     };
-    let own = PathBuf::from("/proc/self/exe");
-    let executable = if own.exists() { own } else { std::env::current_exe().map_err(spawned)? };
-    let mut command = Command::new(executable);
+    let mut command = Command::new(process::own_executable().map_err(spawned)?);
     std::os::unix::process::CommandExt::arg0(&mut command, "slotfs");
     command
         .arg(SERVE_COMMAND)

@@ -6,6 +6,7 @@ mod launchers;
 mod lifecycles;
 mod mounting;
 mod ordinary;
+mod profile;
 mod running;
 mod setup;
 mod sharing;

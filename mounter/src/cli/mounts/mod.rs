@@ -6,6 +6,8 @@ pub mod helper;
 pub mod mount;
 pub mod options;
 pub mod overlay;
+pub mod prefetch;
+pub mod profile;
 pub mod remove;
 pub mod run;
 pub mod serve;
@@ -40,8 +42,11 @@ pub enum MountCommand {
     Snapshots(written::snapshot::ListArguments),
     Restore(written::snapshot::RestoreArguments),
     Overlay(overlay::Arguments),
+    Profile(profile::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
+    #[command(name = "__prefetch", hide = true)]
+    Prefetch(prefetch::Arguments),
 }
 
 impl MountCommand {
@@ -61,6 +66,8 @@ impl MountCommand {
             | Self::Snapshot(_)
             | Self::Snapshots(_)
             | Self::Restore(_)
+            | Self::Profile(_)
+            | Self::Prefetch(_)
             | Self::Serve(_) => {}
         }
     }
@@ -71,6 +78,7 @@ impl MountCommand {
     pub fn serve(&self) -> Option<ExitCode> {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
+            Self::Prefetch(arguments) => Some(prefetch::run(arguments)),
             Self::Run(_)
             | Self::Mount(_)
             | Self::Unmount(_)
@@ -83,7 +91,8 @@ impl MountCommand {
             | Self::Reset(_)
             | Self::Snapshot(_)
             | Self::Snapshots(_)
-            | Self::Restore(_) => None,
+            | Self::Restore(_)
+            | Self::Profile(_) => None,
         }
     }
 
@@ -106,7 +115,9 @@ impl MountCommand {
             Self::Snapshots(arguments) => written::snapshot::list(arguments, context),
             Self::Restore(arguments) => written::snapshot::restore(arguments, context),
             Self::Overlay(arguments) => overlay::run(arguments, context),
+            Self::Profile(arguments) => profile::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
+            Self::Prefetch(arguments) => Ok(u8::from(prefetch::run(arguments) != ExitCode::SUCCESS)),
         }
     }
 }

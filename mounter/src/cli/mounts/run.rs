@@ -52,6 +52,7 @@ pub struct Arguments {
 impl Arguments {
     /// Adds what was said to `overrides`.
     pub fn apply(&self, overrides: &mut Overrides) {
+        self.access.apply(overrides);
         self.package.apply(overrides);
         self.writing.apply(overrides);
         overrides.mode = self.mode;

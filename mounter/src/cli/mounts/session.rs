@@ -18,11 +18,11 @@ use crate::session::run::RunError;
 use crate::session::serve::ServeError;
 use crate::session::start::Patience;
 use crate::session::unpacked::UnpackError;
-use crate::settings::Origin;
+use crate::settings::{Origin, Overrides};
 use crate::workenv::{Cache, NameRule};
 use slotfs_policy::access::{Access, SlotAccess};
 
-/// Which slots may be written over; for every command that mounts.
+/// Which slots are mounted and how; for every command that mounts a package.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct AccessArguments {
     /// Refuse every change
@@ -37,6 +37,9 @@ pub struct AccessArguments {
     /// Leave out slots for development
     #[arg(long)]
     production: bool,
+    /// Neither record what the launch touches nor ask for what earlier ones touched
+    #[arg(long)]
+    no_prefetch: bool,
 }
 
 impl AccessArguments {
@@ -49,6 +52,11 @@ impl AccessArguments {
             (false, false) => None,
         };
         Wishes { access, slots: self.slot.clone(), production: self.production }
+    }
+
+    /// Adds what was said to `overrides`.
+    pub fn apply(&self, overrides: &mut Overrides) {
+        overrides.prefetch = self.no_prefetch.then_some(false);
     }
 }
 

@@ -25,10 +25,15 @@ use crate::session::record::SessionRecord;
 use crate::session::still::{Still, StillError};
 use crate::workenv::{Cache, Listed};
 
+/// Finds the environment that is meant by `what`.
+pub(super) fn find_any(what: &Path, context: &Context) -> Result<Listed, Failure> {
+    super::sweep(context);
+    Ok(Cache::new(&context.settings.cache_directory.value).find(what)?)
+}
+
 /// Finds the environment that is meant by `what`, of which an upper directory is there.
 fn find(what: &Path, context: &Context) -> Result<Listed, Failure> {
-    super::sweep(context);
-    let listed = Cache::new(&context.settings.cache_directory.value).find(what)?;
+    let listed = find_any(what, context)?;
     if listed.workenv.upper().is_dir() {
         return Ok(listed);
     }

@@ -1,0 +1,97 @@
+//! `slotfs profile`: what launches touch, as a table, as JSON, or as a picture.
+
+mod drawing;
+
+use std::path::PathBuf;
+
+use slotfs_fs::disk::atomic;
+
+use super::written::find_any;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::output::{Tone, human_size};
+use crate::cli::table::{Cell, Side, Table};
+use crate::session::profile::{Entry, Profile, What};
+
+/// Show what launches touch, in order
+///
+/// A mount records which names, listings and parts of files are asked for in its first half minute. At the next start they
+/// are asked for ahead of the program, at low priority, unless `--no-prefetch` or the setting `prefetch` says otherwise.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A work environment's name or id, or the beginning of either
+    #[arg(value_name = "NAME|ID")]
+    what: PathBuf,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["svg", "forget"])]
+    json: bool,
+    /// Draw it into a file, what was touched over the time
+    #[arg(long, value_name = "FILE", conflicts_with = "forget")]
+    svg: Option<PathBuf>,
+    /// Forget it; the next launch is recorded anew
+    #[arg(long)]
+    forget: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// There is no such environment, no launch of it was recorded, or a disk refuses.
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
+    let listed = find_any(&arguments.what, context)?;
+    let name = listed.workenv.name();
+    if arguments.forget {
+        let known = Profile::forget(&listed.workenv)?;
+        let told = if known { "forgot what launches touch in" } else { "nothing is known of launches in" };
+        context.output.note(&format!("{told} `{name}`"));
+        return Ok(0);
+    }
+    let Some(profile) = Profile::read(&listed.workenv) else {
+        let message = format!("no launch of `{name}` was recorded");
+        return Err(Failure::new(FailureKind::NotFound, message)
+            .hint("one is recorded when a package is run or mounted and enough of it is used"));
+    };
+    if arguments.json {
+        let document = serde_json::json!({
+            "name": name.to_string(),
+            "id": profile.content,
+            "entries": profile.entries,
+        });
+        context.output.json(&document)?;
+    } else if let Some(file) = &arguments.svg {
+        atomic::write(file, drawing::svg(&name.to_string(), &profile).as_bytes())?;
+        context.output.note(&format!("drew {} touches into `{}`", profile.entries.len(), file.display()));
+    } else {
+        context.output.data(&table(&profile).render(&context.output, 0))?;
+        let bytes = profile.entries.iter().map(Entry::bytes).sum();
+        let (count, duration) = (profile.entries.len(), profile.duration());
+        context.output.note(&format!("{count} touches, {} read, within {duration:.1?}", human_size(bytes)));
+    }
+    Ok(0)
+}
+
+fn table(profile: &Profile) -> Table {
+    let mut table = Table::new([
+        ("AFTER", Side::Right),
+        ("WHAT", Side::Left),
+        ("READ", Side::Right),
+        ("PATH", Side::Left),
+    ]);
+    for entry in &profile.entries {
+        let what = match entry.what {
+            What::Name => "name",
+            What::Listing => "listing",
+            What::Content { .. } => "content",
+        };
+        let bytes = entry.bytes();
+        let read = if bytes == 0 { String::new() } else { human_size(bytes) };
+        let path = entry.path.display().to_string();
+        table.row([
+            format!("{}.{:03} ms", entry.at / 1000, entry.at % 1000).into(),
+            Cell::toned(Tone::Faint, what),
+            read.into(),
+            Cell::toned(Tone::Heading, if path.is_empty() { ".".to_owned() } else { path }),
+        ]);
+    }
+    table
+}
