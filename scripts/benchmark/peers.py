@@ -74,7 +74,7 @@ class Plain:
 
 
 def slotfs_with(slotfs: Path, name: str, *flags: str) -> Peer:
-    """slotfs in another way than the usual one; with its own cache, since an environment is mounted one way at a time."""
+    """slotfs in another way than the usual one, with its own cache: an environment is mounted one way at a time."""
     cache = "{cache}-" + "".join(flags).strip("-")
     command = [str(slotfs), "mount", "{source}", "{place}", "--cache-dir", cache, *flags]
     return Peer(name, command, "package", str(slotfs), (str(slotfs), "unmount"))
