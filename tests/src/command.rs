@@ -73,22 +73,39 @@ pub fn real_package(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Returns FlavorPack's `flavor` command; `None` when it is not installed.
+#[must_use]
+pub fn flavor() -> Option<PathBuf> {
+    let flavor = std::env::var_os("SLOTFS_TEST_FLAVOR").map(PathBuf::from);
+    if flavor.is_none() {
+        skip("SLOTFS_TEST_FLAVOR does not name an installed `flavor`".into());
+    }
+    flavor
+}
+
 /// Returns FlavorPack's own launcher for this machine, `rs` or `go`; `None` when it is not installed.
 #[must_use]
 pub fn real_launcher(language: &str) -> Option<PathBuf> {
-    let Some(flavor) = std::env::var_os("SLOTFS_TEST_FLAVOR") else {
-        skip("SLOTFS_TEST_FLAVOR does not name an installed `flavor`".into());
-        return None;
-    };
-    let libraries = Path::new(&flavor).parent()?.parent()?.join("lib");
-    let prefix = format!("flavor-{language}-launcher-");
+    real_helper(language, "launcher")
+}
+
+/// Returns FlavorPack's own builder for this machine, `rs` or `go`; `None` when it is not installed.
+#[must_use]
+pub fn real_builder(language: &str) -> Option<PathBuf> {
+    real_helper(language, "builder")
+}
+
+fn real_helper(language: &str, kind: &str) -> Option<PathBuf> {
+    let flavor = flavor()?;
+    let libraries = flavor.parent()?.parent()?.join("lib");
+    let prefix = format!("flavor-{language}-{kind}-");
     let found = std::fs::read_dir(libraries).ok().into_iter().flatten().flatten().find_map(|python| {
         let helpers = python.path().join("site-packages/flavor/helpers/bin");
         let mut files = std::fs::read_dir(helpers).ok()?.flatten();
         files.find(|file| file.file_name().to_string_lossy().starts_with(&prefix)).map(|file| file.path())
     });
     if found.is_none() {
-        skip(format!("no `{prefix}…` is installed beside `{}`", Path::new(&flavor).display()));
+        skip(format!("no `{prefix}…` is installed beside `{}`", flavor.display()));
     }
     found
 }

@@ -10,6 +10,7 @@ mod assemble;
 mod checksum;
 pub mod descriptor;
 mod error;
+pub mod keys;
 mod layout;
 mod lenient;
 mod limits;

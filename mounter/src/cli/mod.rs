@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod extract;
 pub mod failure;
 pub mod inspect;
+pub mod keygen;
 pub mod list;
 pub mod man;
 #[cfg(unix)]
@@ -95,6 +96,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
         Command::Extract(arguments) => extract::run(arguments, context),
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
+        Command::Keygen(arguments) => keygen::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),

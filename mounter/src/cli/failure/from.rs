@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::package::PackageError;
+use slotfs_fs::package::keys::KeyError;
 use slotfs_fs::slot::SlotError;
 use slotfs_policy::access::AccessError;
 
@@ -86,6 +87,17 @@ impl From<PackageError> for Failure {
             | PackageError::NotAFile { .. }
             | PackageError::Empty { .. }
             | PackageError::Unsupported { .. } => failure,
+        }
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Disk(error) => error.into(),
+            KeyError::NotAKey { .. } => Self::new(FailureKind::Verification, error.to_string())
+                .hint("`slotfs keygen` makes a pair of keys"),
+            KeyError::NoRandomness(_) => Self::new(FailureKind::Unavailable, error.to_string()),
         }
     }
 }

@@ -1,0 +1,6 @@
+//! Making packages: what `slotfs keygen` and `slotfs pack` write is taken by FlavorPack's own programs, and the other
+//! way round.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod keys;
