@@ -3,7 +3,7 @@
 //! The library carries out what `slotfs-policy` decides with the mechanism of `slotfs-fs`. A module uses only
 //! those before it in this list:
 //!
-//! `settings` → `host` → `workenv` → `plan` → `launch` → `extract` → `session` → `cleanup` → `cli`
+//! `settings` → `host` → `workenv` → `plan` → `launch` → `extract` → `pack` → `session` → `cleanup` → `cli`
 //!
 //! **Invariant:** only `cli` prints, only `settings` reads the environment, and only `plan` knows the words of
 //! both `slotfs-fs` and `slotfs-policy`.
@@ -14,6 +14,7 @@ pub mod cli;
 pub mod extract;
 pub mod host;
 pub mod launch;
+pub mod pack;
 pub mod plan;
 #[cfg(unix)]
 pub mod session;

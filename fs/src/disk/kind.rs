@@ -23,10 +23,18 @@ pub fn permissions(metadata: &Metadata) -> u32 {
     platform::permissions(metadata)
 }
 
+/// Returns major and minor number of a device number as the host encodes it; zeros on a host without them.
+#[must_use]
+pub(crate) fn device_parts(device: u64) -> (u32, u32) {
+    platform::device_parts(device)
+}
+
 #[cfg(unix)]
 mod platform {
     use std::fs::{FileType, Metadata};
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    pub(super) use crate::disk::unix::device_parts;
 
     pub(super) fn describe_special(kind: FileType) -> &'static str {
         if kind.is_char_device() {
@@ -57,6 +65,10 @@ mod platform {
 
     pub(super) fn permissions(metadata: &Metadata) -> u32 {
         if metadata.permissions().readonly() { 0o444 } else { 0o644 }
+    }
+
+    pub(super) fn device_parts(_device: u64) -> (u32, u32) {
+        (0, 0)
     }
 }
 

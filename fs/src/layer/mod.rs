@@ -3,11 +3,13 @@
 //! **Invariant:** a layer never changes what it has once answered, except that a layer that is still being
 //! indexed may replace an entry by a later one of the same name; see [`Layer::is_settled`].
 
+pub mod archive;
 pub mod directory;
 pub mod marks;
 pub mod memory;
 pub mod slot;
 pub mod stack;
+pub(crate) mod tar;
 
 use std::fmt::Debug;
 use std::fs::File;

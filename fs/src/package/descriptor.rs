@@ -1,13 +1,13 @@
 //! Slot descriptors, 64 bytes each. Bytes to structs, no I/O. Nothing signs them.
 
 use zerocopy::little_endian::{U16, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of one descriptor.
 pub const DESCRIPTOR_SIZE: usize = 64;
 
 /// One row of the slot table as stored.
-#[derive(Clone, Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Descriptor {
     /// Position of the slot; nobody checks it.

@@ -21,6 +21,7 @@ pub mod target;
 pub mod trailer;
 pub mod verified;
 pub mod verify;
+pub mod write;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

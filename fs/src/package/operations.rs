@@ -83,7 +83,78 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// Reads the name of a chain in a builder's manifest: every spelling that one of FlavorPack's builders understands,
+    /// and the ones that slotfs shows. `None` for any other.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.trim().to_ascii_lowercase();
+        let whole = match name.as_str() {
+            "" | "raw" | "none" => "",
+            "tgz" => "tar.gz",
+            "tbz2" => "tar.bz2",
+            "txz" => "tar.xz",
+            "tzst" => "tar.zst",
+            other => other,
+        };
+        let parts = whole.split([',', '|', '.']).filter(|part| !part.is_empty());
+        let operations = parts.map(|part| {
+            Some(match part.trim() {
+                "tar" => Operation::Tar,
+                "gzip" | "gz" => Operation::Compress(Compression::Gzip),
+                "bzip2" | "bz2" => Operation::Compress(Compression::Bzip2),
+                "xz" => Operation::Compress(Compression::Xz),
+                "zstd" | "zst" => Operation::Compress(Compression::Zstd),
+                _ => return None,
+            })
+        });
+        let operations = operations.collect::<Option<Vec<_>>>()?;
+        // As many as a descriptor holds.
+        (operations.len() <= 8).then_some(Self(operations))
+    }
+
+    /// Returns the chain that makes an archive of a tree, or stores one file, with at most one compression.
+    #[must_use]
+    pub fn new(is_tree: bool, compression: Option<Compression>) -> Self {
+        let tar = is_tree.then_some(Operation::Tar);
+        Self(tar.into_iter().chain(compression.map(Operation::Compress)).collect())
+    }
+
+    /// Returns the chain as a descriptor holds it.
+    #[must_use]
+    pub fn pack(&self) -> u64 {
+        self.0.iter().rev().fold(0, |packed, operation| packed << 8 | u64::from(operation.code()))
+    }
+
+    /// Tells whether it is one that every reader undoes alike: at most one archive, first, and one compression.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        matches!(self.0.as_slice(), [] | [_] | [Operation::Tar, Operation::Compress(_)])
+    }
+
+    /// Returns the name that FlavorPack's builders write into the metadata.
+    #[must_use]
+    pub fn manifest_name(&self) -> String {
+        match self.to_string().as_str() {
+            "tar.gzip" => "tgz".to_owned(),
+            "tar.bzip2" => "tar.bz2".to_owned(),
+            "tar.zstd" => "tar.zst".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+}
+
 impl Operation {
+    fn code(self) -> u8 {
+        match self {
+            Self::Tar => 0x01,
+            Self::Compress(Compression::Gzip) => 0x10,
+            Self::Compress(Compression::Bzip2) => 0x13,
+            Self::Compress(Compression::Xz) => 0x16,
+            Self::Compress(Compression::Zstd) => 0x1B,
+        }
+    }
+
     fn from_code(code: u8) -> Result<Self, OperationError> {
         Ok(match code {
             0x01 => Self::Tar,
@@ -177,6 +248,32 @@ mod tests {
         }
         let long = Chain::unpack(0x1B16_1310_1B16_1301).unwrap();
         assert_eq!(long.compressions(), [Zstd, Xz, Bzip2, Gzip, Zstd, Xz, Bzip2]);
+    }
+
+    #[test]
+    fn names_of_manifests_become_codes() {
+        for (names, packed) in [
+            (&["", "raw", "none", "RAW"][..], 0),
+            (&["gzip", "GZIP", "gz"], 0x10),
+            (&["tar"], 0x01),
+            (&["tgz", "tar.gz", "tar,gzip", "tar|gzip", "TAR|GZIP", "tar.gzip"], 0x1001),
+            (&["tar.bz2", "tbz2"], 0x1301),
+            (&["tar.xz", "txz"], 0x1601),
+            (&["tar.zst", "tar|zstd", "tzst"], 0x1B01),
+            (&["gzip,gzip"], 0x1010),
+        ] {
+            for name in names {
+                let chain = Chain::from_name(name).unwrap_or_else(|| panic!("{name}"));
+                assert_eq!(chain.pack(), packed, "{name}");
+                assert_eq!(Chain::from_name(&chain.manifest_name()), Some(chain.clone()), "{name}");
+                assert_eq!(Chain::unpack(packed).unwrap(), chain);
+            }
+        }
+        for name in ["lz4", "tar gzip", "tar.7z", "gzip.gzip.gzip.gzip.gzip.gzip.gzip.gzip.gzip"] {
+            assert_eq!(Chain::from_name(name), None, "{name}");
+        }
+        assert!(!Chain::from_name("gzip,tar").unwrap().is_usual());
+        assert_eq!(Chain::new(true, Some(Gzip)).pack(), 0x1001);
     }
 
     #[test]

@@ -91,12 +91,20 @@ fn check(index: &Index, json: &[u8]) -> SignatureState {
     if verified.is_ok() { SignatureState::Valid } else { SignatureState::Invalid }
 }
 
-/// Returns the hashes that builders make of a policy: of its JSON with sorted keys and no spaces, text beyond
-/// ASCII escaped (as Python writes it) or not.
+/// Returns the hashes that builders make of a policy, none of one that is null.
 fn policy_hashes(policy: &Value) -> Vec<Digest> {
     if policy.is_null() {
         return Vec::new();
     }
+    let mut canonical = String::new();
+    write_canonical(policy, &mut canonical);
+    vec![policy_digest(policy), Digest::of(canonical.as_bytes())]
+}
+
+/// Returns the hash of a policy as FlavorPack's Python builder states it: of its JSON with sorted keys and no spaces,
+/// text beyond ASCII escaped.
+#[must_use]
+pub fn policy_digest(policy: &Value) -> Digest {
     let mut canonical = String::new();
     write_canonical(policy, &mut canonical);
     let mut units = [0; 2];
@@ -109,7 +117,7 @@ fn policy_hashes(policy: &Value) -> Vec<Digest> {
         }
         text
     });
-    vec![Digest::of(escaped.as_bytes()), Digest::of(canonical.as_bytes())]
+    Digest::of(escaped.as_bytes())
 }
 
 /// Writes `value` with sorted keys and no spaces. Recursion is bounded: the metadata's nesting was checked.

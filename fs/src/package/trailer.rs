@@ -6,7 +6,7 @@
 use std::fmt;
 
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::error::{Defect, Fault, Unsupported};
 
@@ -22,7 +22,7 @@ pub const END_MARK: [u8; 4] = [0xF0, 0x9F, 0xAA, 0x84];
 pub const FORMAT_VERSION: u32 = 0x2025_0001;
 
 /// The index block as stored. Fields that no reader uses are kept for `inspect`.
-#[derive(Clone, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Index {
     /// [`FORMAT_VERSION`].
@@ -151,6 +151,12 @@ impl Index {
             return Err(Unsupported::Version { found, known: FORMAT_VERSION }.into());
         }
         Ok(Box::new(index.clone()))
+    }
+
+    /// Makes the checksum right for what the other fields hold.
+    pub fn seal(&mut self) {
+        self.index_checksum = 0.into();
+        self.index_checksum = adler32(self.as_bytes()).into();
     }
 
     /// Returns the index checksum as the launchers write it to disk: 8 lowercase hexadecimal digits.

@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 
 use super::mounts::MountCommand;
 use super::output::ColorWish;
-use super::{complete, doctor, extract, inspect, keygen, list, man, verify};
+use super::{complete, doctor, extract, inspect, keygen, list, man, pack, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -104,6 +104,7 @@ pub enum Command {
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     List(list::Arguments),
+    Pack(pack::Arguments),
     Keygen(keygen::Arguments),
     Doctor(doctor::Arguments),
     Completions(complete::Arguments),
@@ -125,6 +126,7 @@ impl Command {
             Self::Doctor(_)
             | Self::Inspect(_)
             | Self::List(_)
+            | Self::Pack(_)
             | Self::Keygen(_)
             | Self::Completions(_)
             | Self::Man(_)

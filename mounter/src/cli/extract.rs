@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use slotfs_fs::layer::slot::{SlotHome, SlotOptions};
+use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::package::Package;
 use slotfs_policy::access::{self, AccessError, SlotFacts};
@@ -18,7 +18,6 @@ use crate::extract::layers::{self, OpenSlot};
 use crate::extract::{self, ExtractError, Report};
 use crate::host::interrupt;
 use crate::plan::{self, SlotPlan, Wishes};
-use crate::workenv::Cache;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -56,7 +55,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let stop = interrupt::watch();
     let (opened, verification) = package::trusted(&arguments.path, context)?;
     let wanted = wanted(&opened, &arguments.slot, context)?;
-    let home = home(context)?;
+    let home = package::home(context)?;
     let limits = layers::limits(context.settings.limits());
     let options = SlotOptions { limits, ..SlotOptions::default() };
     let mut slots = Vec::new();
@@ -121,19 +120,6 @@ fn wanted(package: &Package, names: &[String], context: &Context) -> Result<Vec<
             Ok(plans[position].position)
         })
         .collect()
-}
-
-/// Uses the shared store, so that what is decoded here need not be decoded again; a cache that cannot be written is
-/// no reason to fail.
-fn home(context: &Context) -> Result<SlotHome, Failure> {
-    let cache = Cache::new(&context.settings.cache_directory.value);
-    match cache.create() {
-        Ok(()) => Ok(layers::home(&cache.shared())?),
-        Err(error) => {
-            context.output.warn(&format!("{error}; nothing will be remembered"));
-            Ok(SlotHome { shared: cache.shared(), store: None })
-        }
-    }
 }
 
 fn tell(report: &Report, arguments: &Arguments, started: Instant, context: &Context) {

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use slotfs_fs::package::keys::{KeyPair, PRIVATE_FILE, PUBLIC_FILE};
 
+use super::confirm;
 use super::context::Context;
-use super::failure::{Failure, FailureKind};
+use super::failure::Failure;
 
 /// Make a pair of keys for signing packages
 ///
@@ -45,24 +46,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let folder = &arguments.out_dir;
     let found = [PRIVATE_FILE, PUBLIC_FILE].map(|name| folder.join(name));
     let found = found.iter().find(|path| path.symlink_metadata().is_ok());
-    if let Some(path) = found
-        && !arguments.yes
-    {
-        let question = format!(
-            "`{}` is there already; nothing can be signed with a key that is replaced. Replace it?",
-            path.display()
-        );
-        match context.output.ask(&question) {
-            Some(true) => {}
-            Some(false) => return Err(Failure::new(FailureKind::Negative, "the keys are unchanged")),
-            None => {
-                return Err(Failure::new(
-                    FailureKind::Usage,
-                    format!("`{}` is there already", path.display()),
-                )
-                .hint("name another directory with `--out-dir`, or say `--yes` to replace it for good"));
-            }
-        }
+    if let Some(path) = found {
+        let what = "and nothing can be signed with a key that is replaced";
+        confirm::replace(path, what, arguments.yes, &context.output)?;
     }
     let key = KeyPair::generate()?;
     let (private, public) = key.write(folder, found.is_some())?;

@@ -20,6 +20,7 @@ pub mod mounts;
 pub mod mounts;
 pub mod notices;
 pub mod output;
+pub mod pack;
 pub mod package;
 pub mod progress;
 pub mod reference;
@@ -96,6 +97,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
         Command::Extract(arguments) => extract::run(arguments, context),
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
+        Command::Pack(arguments) => pack::run(arguments, context),
         Command::Keygen(arguments) => keygen::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use slotfs_fs::layer::slot::SlotHome;
 use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{self, Verification};
 use slotfs_fs::package::{Limits, Package};
@@ -12,6 +13,7 @@ use slotfs_policy::trust::{Level, Verdict};
 use super::context::Context;
 use super::failure::{Failure, FailureKind};
 use super::progress::Bars;
+use crate::extract::layers;
 use crate::extract::progress::Progress as _;
 use crate::host::privilege;
 use crate::plan::{self, Circumstances, Judgement, KeyStores};
@@ -117,4 +119,20 @@ pub fn trusted(path: &Path, context: &Context) -> Result<(Package, Verification)
         }
     }
     Ok((package, verification))
+}
+
+/// Returns the shared store as the place for what is decoded, so that what is decoded here need not be decoded again; a cache that cannot be written is
+/// no reason to fail.
+///
+/// # Errors
+/// The store cannot be opened in a cache that can be written.
+pub fn home(context: &Context) -> Result<SlotHome, Failure> {
+    let cache = Cache::new(&context.settings.cache_directory.value);
+    match cache.create() {
+        Ok(()) => Ok(layers::home(&cache.shared())?),
+        Err(error) => {
+            context.output.warn(&format!("{error}; nothing will be remembered"));
+            Ok(SlotHome { shared: cache.shared(), store: None })
+        }
+    }
 }

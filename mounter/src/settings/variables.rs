@@ -23,6 +23,9 @@ pub const SLOTFS_STRATEGY: &str = "SLOTFS_STRATEGY";
 /// How much the files that programs write may take, such as `2GiB`.
 pub const SLOTFS_MAX_UPPER: &str = "SLOTFS_MAX_UPPER";
 
+/// Seconds since 1970: nothing in a package is younger (the specification of reproducible-builds.org).
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// The directory that holds work environments; also given to the program.
 pub const FLAVOR_CACHE: &str = "FLAVOR_CACHE";
 /// A work environment; the cache root is the parent of its parent. Also given to the program.
@@ -79,6 +82,7 @@ pub const ALL: &[Variable] = &[
     Variable { name: SLOTFS_MODE, meaning: "`auto`, `mount` or `extract`" },
     Variable { name: SLOTFS_STRATEGY, meaning: "`aggressive`, `balanced`, `conservative` or `minimal`" },
     Variable { name: SLOTFS_MAX_UPPER, meaning: "how much what programs write may take, such as `2GiB`" },
+    Variable { name: SOURCE_DATE_EPOCH, meaning: "nothing in a package is younger; seconds since 1970" },
     Variable { name: FLAVOR_CACHE, meaning: "directory that holds work environments" },
     Variable { name: FLAVOR_WORKENV, meaning: "a work environment whose cache is used" },
     Variable { name: FLAVOR_CACHE_DIR, meaning: "cache root; work environments are in its `workenv`" },

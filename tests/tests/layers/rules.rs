@@ -71,7 +71,7 @@ pub(crate) const RULES: &[Rule] = &[
 const FS_ORDER: &[&str] =
     &["worker", "node", "disk", "package", "store", "slot", "layer", "overlay", "volume", "driver"];
 const MOUNTER_ORDER: &[&str] =
-    &["settings", "host", "workenv", "plan", "launch", "extract", "session", "cleanup", "cli"];
+    &["settings", "host", "workenv", "plan", "launch", "extract", "pack", "session", "cleanup", "cli"];
 
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 80;

@@ -124,6 +124,21 @@ fn flavorpack_signs_with_a_key_of_slotfs() {
 }
 
 #[test]
+fn slotfs_signs_with_a_key_of_flavorpack() {
+    let Some(flavor) = flavor() else { return };
+    let home = Home::new();
+    Done::of(home.program(&flavor).args(["keygen"])).success();
+    std::fs::write(home.path("hello"), "hello").unwrap();
+    home.run(["pack", "hello", "-o", "demo.psp", "--private-key", "keys/flavor-private.key"]).success();
+    Done::of(home.program(&flavor).args(["verify", "demo.psp"])).success();
+    let folder = home.path(".config/flavor/trusted-keys");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(home.path("keys/flavor-public.key"), folder.join("them.pub")).unwrap();
+    let shown = home.run(["verify", "demo.psp"]).success();
+    assert!(shown.stdout.contains("by `them`"), "{}", shown.stdout);
+}
+
+#[test]
 fn a_public_key_of_slotfs_makes_its_packages_trusted() {
     let home = Home::new();
     home.run(["keygen"]).success();

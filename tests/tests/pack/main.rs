@@ -4,3 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod keys;
+mod manifest;
+mod packages;
+mod refused;
+mod reproducible;
+mod support;

@@ -6,14 +6,13 @@
 //! **Invariant:** a file that changes while it is read neither breaks the archive nor stops it: it has the length that
 //! its header says, and one that vanished is left out.
 
-mod tar;
+mod sparse;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use self::tar::{Entry, TarWriter};
 use super::changes::{listed, shown_below};
 use super::format::{self, Found, UpperEntry};
 use super::shared::{SharedName, shared_names};
@@ -21,6 +20,7 @@ use super::view::{Scope, View, present};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
 use crate::layer::stack::{Lower, Stack};
+use crate::layer::tar::{Entry, TarWriter};
 use crate::layer::{ExtendedAttributes, LayerError};
 use crate::node::{Attributes, Kind};
 

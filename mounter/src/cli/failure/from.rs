@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::layer::LayerError;
+use slotfs_fs::layer::archive::TreeError;
 use slotfs_fs::package::PackageError;
 use slotfs_fs::package::keys::KeyError;
 use slotfs_fs::slot::SlotError;
@@ -13,6 +14,7 @@ use super::{Failure, FailureKind};
 use crate::cli::output::human_size;
 use crate::extract::ExtractError;
 use crate::extract::layers::LayersError;
+use crate::pack::PackError;
 use crate::plan::PolicyError;
 use crate::settings::SettingsError;
 use crate::workenv::WorkenvError;
@@ -98,6 +100,35 @@ impl From<KeyError> for Failure {
             KeyError::NotAKey { .. } => Self::new(FailureKind::Verification, error.to_string())
                 .hint("`slotfs keygen` makes a pair of keys"),
             KeyError::NoRandomness(_) => Self::new(FailureKind::Unavailable, error.to_string()),
+        }
+    }
+}
+
+impl From<PackError> for Failure {
+    fn from(error: PackError) -> Self {
+        let message = error.to_string();
+        match error {
+            PackError::Request { hint, .. } => {
+                let failure = Self::new(FailureKind::Usage, message);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            PackError::Manifest { .. } | PackError::Useless { .. } => {
+                Self::new(FailureKind::Configuration, message)
+            }
+            PackError::Source(error) => error.into(),
+            PackError::Layers(error) => error.into(),
+            PackError::Tree { source: TreeError::Link { .. }, .. } => Self::new(FailureKind::Format, message)
+                .hint("remove or replace the link, or say `--keep-links`, for slotfs alone"),
+            PackError::Tree { source: TreeError::Layer(LayerError::Disk(_)), .. } => {
+                Self::new(FailureKind::Disk, message)
+            }
+            PackError::Tree { .. } => Self::new(FailureKind::Format, message),
+            PackError::Interrupted => Self::new(FailureKind::Negative, message),
+            PackError::Key(error) => error.into(),
+            PackError::Disk(error) => error.into(),
         }
     }
 }

@@ -1,21 +1,18 @@
-//! Entries of a tar archive (POSIX.1-2001, `pax`), written as they come: names of any bytes, holes, attributes.
-//!
-//! Files with holes are in the form of GNU tar's sparse format 1.0, which is a pax extension, too.
+//! Entries of a tar archive (POSIX.1-2001, `pax`), written as they come: names of any bytes, attributes.
 //!
 //! **Invariant:** after each call the archive is at the end of a whole block, and an entry's content has exactly the
 //! length that its header says.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 
 use tar::{EntryType, Header};
 
-use crate::disk::unix::{data_from, device_parts, hole_from};
-use crate::layer::ExtendedAttributes;
+use super::ExtendedAttributes;
+use crate::disk::kind::device_parts;
 use crate::node::{Attributes, Kind};
 
-const BLOCK: usize = 512;
+/// Bytes of a header, and of everything in the archive.
+pub(crate) const BLOCK: usize = 512;
 /// How much is read at a time, in bytes.
 const PIECE: usize = 1 << 20;
 /// The largest number that an octal field of eight bytes holds.
@@ -25,34 +22,40 @@ const LARGEST_LONG: u64 = 0o77_777_777_777;
 
 /// What an entry's header says.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
     /// Target of a link.
-    pub(super) link: Vec<u8>,
-    pub(super) node: Attributes,
-    pub(super) attributes: ExtendedAttributes,
+    pub(crate) link: Vec<u8>,
+    pub(crate) node: Attributes,
+    pub(crate) attributes: ExtendedAttributes,
 }
 
-pub(super) struct TarWriter<'a> {
+/// Writes entries to where an archive goes.
+pub(crate) struct TarWriter<'a> {
     out: &'a mut dyn Write,
 }
 
-/// A stretch of data between holes: offset and length in bytes.
-type Stretch = (u64, u64);
+/// A stretch of data: offset and length in bytes.
+pub(crate) type Stretch = (u64, u64);
 
 impl<'a> TarWriter<'a> {
-    pub(super) fn new(out: &'a mut dyn Write) -> Self {
+    pub(crate) fn new(out: &'a mut dyn Write) -> Self {
         Self { out }
     }
 
     /// Ends the archive.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.out.write_all(&[0; 2 * BLOCK])?;
         self.out.flush()
     }
 
+    /// Writes a part of an entry's content.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
     /// Writes an entry without content.
-    pub(super) fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+    pub(crate) fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         let kind = match entry.node.kind {
             Kind::Directory => EntryType::Directory,
             Kind::Symlink => EntryType::Symlink,
@@ -65,12 +68,12 @@ impl<'a> TarWriter<'a> {
     }
 
     /// Writes an entry that is one more name of `entry.link`.
-    pub(super) fn hard_link(&mut self, entry: &Entry) -> io::Result<()> {
+    pub(crate) fn hard_link(&mut self, entry: &Entry) -> io::Result<()> {
         self.header(entry, EntryType::Link, 0, Vec::new())
     }
 
     /// Writes a file of `entry.node.size` bytes that `read` gets at an offset.
-    pub(super) fn content(
+    pub(crate) fn content(
         &mut self,
         entry: &Entry,
         read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
@@ -81,39 +84,8 @@ impl<'a> TarWriter<'a> {
         self.pad(size)
     }
 
-    /// Writes a file of the host, without its holes.
-    pub(super) fn file(&mut self, entry: &Entry, file: &File) -> io::Result<()> {
-        let size = entry.node.size;
-        let stretches = stretches(file, size)?;
-        let data = stretches.iter().map(|stretch| stretch.1).sum::<u64>();
-        let mut read = |offset, buffer: &mut [u8]| file.read_at(buffer, offset);
-        if data == size {
-            return self.content(entry, &mut read);
-        }
-        let map = sparse_map(&stretches, size);
-        let length = map.len() as u64 + data;
-        let records = vec![
-            (b"GNU.sparse.major".to_vec(), b"1".to_vec()),
-            (b"GNU.sparse.minor".to_vec(), b"0".to_vec()),
-            (b"GNU.sparse.name".to_vec(), entry.path.clone()),
-            (b"GNU.sparse.realsize".to_vec(), size.to_string().into_bytes()),
-        ];
-        // Who does not know the form unpacks it under this name and can be helped.
-        let (above, name) = match entry.path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => entry.path.split_at(slash + 1),
-            None => (&b""[..], &entry.path[..]),
-        };
-        let stored = Entry { path: [above, b"GNUSparseFile.0/", name].concat(), ..entry.clone() };
-        self.header(&stored, EntryType::Regular, length, records)?;
-        self.out.write_all(&map)?;
-        for stretch in stretches {
-            self.stretch(stretch, &mut read)?;
-        }
-        self.pad(length)
-    }
-
     /// Copies a stretch; where it has become shorter meanwhile, zeros stand in.
-    fn stretch(
+    pub(crate) fn stretch(
         &mut self,
         (offset, length): Stretch,
         read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
@@ -133,12 +105,13 @@ impl<'a> TarWriter<'a> {
         Ok(())
     }
 
-    fn pad(&mut self, length: u64) -> io::Result<()> {
+    pub(crate) fn pad(&mut self, length: u64) -> io::Result<()> {
         let over = usize::try_from(length % BLOCK as u64).unwrap_or_default();
         if over == 0 { Ok(()) } else { self.out.write_all(&[0; BLOCK][over..]) }
     }
 
-    fn header(
+    /// Writes a header of `size` bytes of content, and before it what does not fit into one.
+    pub(crate) fn header(
         &mut self,
         entry: &Entry,
         kind: EntryType,
@@ -251,39 +224,6 @@ fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
 
-/// Finds where a file of `size` bytes has data. A disk that does not tell of holes has one stretch.
-fn stretches(file: &File, size: u64) -> io::Result<Vec<Stretch>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let Some(start) = data_from(file, at).map_err(|error| error.source)?.filter(|start| *start < size)
-        else {
-            break;
-        };
-        let end = hole_from(file, start).map_err(|error| error.source)?.unwrap_or(size).min(size);
-        // A file that is cut off meanwhile has no end after its beginning.
-        if end <= start {
-            break;
-        }
-        found.push((start, end - start));
-        at = end;
-    }
-    Ok(found)
-}
-
-/// Returns the map of a sparse file, filled up to whole blocks.
-fn sparse_map(stretches: &[Stretch], size: u64) -> Vec<u8> {
-    // An empty stretch at the end says how long the file is.
-    let end = (size, 0);
-    let mut text = format!("{}\n", stretches.len() + 1);
-    for (offset, length) in stretches.iter().chain([&end]) {
-        text.push_str(&format!("{offset}\n{length}\n"));
-    }
-    let mut map = text.into_bytes();
-    map.resize(map.len().next_multiple_of(BLOCK), 0);
-    map
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,12 +249,5 @@ mod tests {
         for (seconds, nanoseconds, expected) in table {
             assert_eq!(pax_time(seconds, nanoseconds), expected);
         }
-    }
-
-    #[test]
-    fn a_map_ends_with_the_length_and_fills_blocks() {
-        let map = sparse_map(&[(0, 4096), (1 << 20, 10)], 1 << 30);
-        assert_eq!(map.len(), 512);
-        assert!(map.starts_with(b"3\n0\n4096\n1048576\n10\n1073741824\n0\n\0"));
     }
 }

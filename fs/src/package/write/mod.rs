@@ -1,0 +1,293 @@
+//! Packages of format PSPF/2025, written from front to back: launcher, slots, metadata, slot table, trailer.
+//!
+//! The metadata comes behind the slots, because it holds their digests and no slot is kept in memory; readers go by the
+//! offsets in the trailer.
+//!
+//! **Invariant:** the bytes depend on what is given and on nothing else: no time, no name of a machine or a user.
+
+mod gzip;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use zerocopy::{FromZeros, IntoBytes};
+
+pub use gzip::{PIECE, PieceStart};
+
+use self::gzip::GzipWriter;
+use super::Compression;
+use super::descriptor::Descriptor;
+use super::keys::KeyPair;
+use super::operations::Chain;
+use super::signature::policy_digest;
+use super::trailer::{END_MARK, FORMAT_VERSION, Index, START_MARK};
+use crate::disk::digest::Digest;
+
+/// Where slots begin: a whole page, so that they can be mapped.
+const PAGE: u64 = 4096;
+/// Where everything else begins.
+const WORD: u64 = 8;
+/// Capability bits: can be mapped, slots on pages, signed.
+const CAPABILITIES: u64 = 0x83;
+/// Bytes that go through at a time.
+const BUFFER: usize = 256 << 10;
+
+/// What is said about a slot beside its content.
+#[derive(Clone, Debug)]
+pub struct SlotDescription {
+    /// Identifier.
+    pub id: String,
+    /// Where its bytes came from, for people.
+    pub source: String,
+    /// Where it goes, with `{workenv}`.
+    pub target: String,
+    /// What is done to its content before it is stored.
+    pub chain: Chain,
+    /// Purpose by name.
+    pub purpose: String,
+    /// Lifecycle by name.
+    pub lifecycle: String,
+    /// Lifecycle code of the descriptor.
+    pub lifecycle_code: u8,
+    /// Mode of a slot that is one file.
+    pub permissions: Option<u16>,
+    /// Platform it is for, where it is not for all.
+    pub platform: Option<String>,
+}
+
+/// A slot as it was written.
+#[derive(Clone, Debug)]
+pub struct WrittenSlot {
+    /// Where its stored bytes begin in the file.
+    pub offset: u64,
+    /// Number of stored bytes.
+    pub size: u64,
+    /// Number of bytes before compression.
+    pub original_size: u64,
+    /// SHA-256 of the stored bytes.
+    pub digest: Digest,
+    /// Where decoding can start, of a slot with one compression: offsets in its stored bytes.
+    pub pieces: Vec<PieceStart>,
+}
+
+/// A package that is being written.
+#[derive(Debug)]
+pub struct PackageWriter<'a> {
+    out: BufWriter<&'a mut File>,
+    position: u64,
+    launcher_size: u64,
+    level: u32,
+    slots: Vec<(SlotDescription, WrittenSlot)>,
+}
+
+impl<'a> PackageWriter<'a> {
+    /// Starts with the executable in front. `level` of compression is 1 to 9.
+    ///
+    /// # Errors
+    /// The launcher cannot be read or the package cannot be written.
+    pub fn start(file: &'a mut File, launcher: &mut dyn Read, level: u32) -> io::Result<Self> {
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        let launcher_size = io::copy(launcher, &mut out)?;
+        Ok(Self { out, position: launcher_size, launcher_size, level, slots: Vec::new() })
+    }
+
+    /// Adds a slot whose content `fill` writes, and returns how it was stored.
+    ///
+    /// # Errors
+    /// What `fill` fails with, or the package cannot be written; it is of no use then. A chain that [`can_write`] does not
+    /// know is `Unsupported`.
+    pub fn slot<E: From<io::Error>>(
+        &mut self,
+        description: SlotDescription,
+        fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<&WrittenSlot, E> {
+        self.pad(PAGE)?;
+        let offset = self.position;
+        let mut stored = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
+        let (original_size, pieces) = match description.chain.compressions().as_slice() {
+            [] => {
+                fill(&mut stored)?;
+                (stored.length, Vec::new())
+            }
+            [Compression::Gzip] => {
+                let mut gzip = Counting { out: GzipWriter::start(&mut stored, self.level)?, length: 0 };
+                fill(&mut gzip)?;
+                (gzip.length, gzip.out.finish()?)
+            }
+            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        let (size, digest) = (stored.length, Digest(stored.hasher.finalize().into()));
+        self.position += size;
+        self.slots.push((description, WrittenSlot { offset, size, original_size, digest, pieces }));
+        // It was pushed just before.
+        self.slots.last().map(|(_, written)| written).ok_or_else(|| io::Error::other("no slot").into())
+    }
+
+    /// Ends the package with the `sections` of its metadata, signed with `key`, and returns its length. A section `slots`
+    /// takes its place from the map and its content from what was written.
+    ///
+    /// # Errors
+    /// The package cannot be written.
+    pub fn finish(mut self, mut sections: Map<String, Value>, key: &KeyPair) -> io::Result<u64> {
+        let policy = sections.get("policy").filter(|policy| !policy.is_null()).map(policy_digest);
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.map(|(position, (description, written))| section(position, description, written));
+        sections.insert("slots".to_owned(), slots.collect());
+        let json = serde_json::to_vec_pretty(&sections)?;
+        let mut encoder = GzEncoder::new(Vec::new(), Level::best());
+        encoder.write_all(&json)?;
+        let metadata = encoder.finish()?;
+        let metadata_offset = self.append(&metadata)?;
+        let table: Vec<Descriptor> = (0..).zip(&self.slots).map(descriptor).collect();
+        let table_offset = self.append(table.as_bytes())?;
+
+        let public_key = key.public_key();
+        let mut index = Index::new_zeroed();
+        index.format_version = FORMAT_VERSION.into();
+        index.package_size = (self.position + super::trailer::TRAILER_SIZE as u64).into();
+        index.launcher_size = self.launcher_size.into();
+        index.metadata_offset = metadata_offset.into();
+        index.metadata_size = (metadata.len() as u64).into();
+        index.slot_table_offset = table_offset.into();
+        index.slot_table_size = (size_of_val(&table[..]) as u64).into();
+        index.slot_count = u32::try_from(table.len()).map_err(io::Error::other)?.into();
+        index.public_key = public_key;
+        index.metadata_checksum = Digest::of(&metadata).0;
+        index.signature[..64].copy_from_slice(&key.sign(&json));
+        index.page_size = 4096.into();
+        index.capabilities = CAPABILITIES.into();
+        index.compatibility = FORMAT_VERSION.into();
+        index.protocol_version = 1.into();
+        put_hex(&mut index.key_fingerprint, &key.fingerprint());
+        if let Some(digest) = policy {
+            put_hex(&mut index.policy_hash, &digest);
+        }
+        index.seal();
+        for part in [&START_MARK[..], index.as_bytes(), &END_MARK] {
+            self.out.write_all(part)?;
+        }
+        self.out.flush()?;
+        Ok(index.package_size.get())
+    }
+
+    /// Writes a part at the next word and returns where that is.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        self.pad(WORD)?;
+        let offset = self.position;
+        self.out.write_all(bytes)?;
+        self.position += bytes.len() as u64;
+        Ok(offset)
+    }
+
+    fn pad(&mut self, alignment: u64) -> io::Result<()> {
+        let gap = self.position.next_multiple_of(alignment) - self.position;
+        io::copy(&mut io::repeat(0).take(gap), &mut self.out)?;
+        self.position += gap;
+        Ok(())
+    }
+}
+
+/// Tells whether a slot of this chain can be made.
+#[must_use]
+pub fn can_write(chain: &Chain) -> bool {
+    matches!(chain.compressions().as_slice(), [] | [Compression::Gzip]) && chain.is_usual()
+}
+
+/// What the metadata says about a slot.
+fn section(position: usize, description: &SlotDescription, written: &WrittenSlot) -> Value {
+    let mut section = json!({
+        "slot": position,
+        "id": description.id,
+        "source": description.source,
+        "target": description.target,
+        "size": written.size,
+        "checksum": format!("sha256:{}", written.digest),
+        "operations": description.chain.manifest_name(),
+        "purpose": description.purpose,
+        "lifecycle": description.lifecycle,
+        "permissions": description.permissions.map(|mode| format!("{mode:04o}")),
+    });
+    if let Some(platform) = &description.platform {
+        section["platform"] = Value::from(platform.as_str());
+    }
+    section
+}
+
+fn descriptor((position, (description, written)): (u64, &(SlotDescription, WrittenSlot))) -> Descriptor {
+    let name = Digest::of(description.id.as_bytes());
+    Descriptor {
+        id: position.into(),
+        name_hash: first_word(&name).into(),
+        offset: written.offset.into(),
+        size: written.size.into(),
+        original_size: written.original_size.into(),
+        operations: description.chain.pack().into(),
+        checksum: first_word(&written.digest).to_le_bytes(),
+        purpose: purpose_code(&description.purpose),
+        lifecycle: description.lifecycle_code,
+        priority: 1,
+        platform: 0,
+        reserved: [0; 2],
+        permissions: description.permissions.unwrap_or(0o755).into(),
+    }
+}
+
+fn first_word(digest: &Digest) -> u64 {
+    digest.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Returns the code of a purpose as FlavorPack's Python builder has it; no reader acts on it.
+fn purpose_code(name: &str) -> u8 {
+    match name {
+        "code" => 1,
+        "config" => 2,
+        "media" => 3,
+        _ => 0,
+    }
+}
+
+fn put_hex(field: &mut [u8; 64], digest: &Digest) {
+    field.copy_from_slice(digest.to_string().as_bytes());
+}
+
+/// Hashes what passes.
+struct Hashing<'a, W> {
+    out: &'a mut W,
+    hasher: Sha256,
+    length: u64,
+}
+
+impl<W: Write> Write for Hashing<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Counts what passes.
+struct Counting<W> {
+    out: W,
+    length: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

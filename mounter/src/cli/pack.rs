@@ -1,0 +1,320 @@
+//! `slotfs pack`: a package from directories, archives, files, or FlavorPack's manifest.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use slotfs_fs::layer::archive::Links;
+use slotfs_fs::package::keys::KeyPair;
+use slotfs_fs::package::{Limits, Package, PackageKind};
+
+use super::context::Context;
+use super::failure::{Failure, FailureKind};
+use super::output::{human_duration, human_size};
+use super::progress::Bars;
+use super::table::{Cell, Side, Table};
+use super::{confirm, package};
+use crate::extract::layers;
+use crate::host::interrupt;
+use crate::pack::manifest::Manifest;
+use crate::pack::{self, Archives, PackError, Report, Request, SlotRequest};
+use crate::settings::variables;
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+/// How many differences are told one by one.
+const TOLD: usize = 10;
+
+/// Make a package
+///
+/// Each source becomes a slot: a directory or an archive (.tar, .tar.gz, .zip and the others) a tree of files, any other
+/// file one file. What is said of a slot stands behind its path: `libs,target=opt/libs,lifecycle=lazy`. Keys are `id`,
+/// `target` (where it goes in the work environment), `operations` (raw, gzip, tar, tar.gzip), `lifecycle`, `purpose`,
+/// `mode` (of a file) and `platform`. FlavorPack's JSON manifest says the same and more; its slots come first.
+///
+/// The package runs under FlavorPack's own launchers, and its slots can be read at random. It is the same byte for byte
+/// each time: entries are sorted and belong to nobody, and with SOURCE_DATE_EPOCH set nothing in it is younger.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Directories, archives and files, each with what is said of it
+    #[arg(value_name = "PATH[,KEY=VALUE]")]
+    sources: Vec<String>,
+    /// Where to write the package
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// FlavorPack's JSON manifest; its sources are relative to the current directory
+    #[arg(short, long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The package's name [default: that of the manifest, else of the file]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The package's version [default: that of the manifest, else 0.0.0]
+    #[arg(long, value_name = "VERSION")]
+    package_version: Option<String>,
+    /// The program and its arguments, such as `{workenv}/bin/app --now` [default: that of the manifest]
+    #[arg(long, value_name = "COMMAND")]
+    command: Option<String>,
+    /// A variable for the program; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// A command to run once, after the files are there; may be given several times
+    #[arg(long, value_name = "COMMAND")]
+    setup: Vec<String>,
+    /// The executable in front, or a package to take it from [default: a script that calls slotfs]
+    #[arg(long, value_name = "FILE")]
+    launcher: Option<PathBuf>,
+    /// Sign with the private key in this file, as `slotfs keygen` makes it
+    #[arg(long, value_name = "FILE", conflicts_with = "key_seed")]
+    private_key: Option<PathBuf>,
+    /// Sign with the key that FlavorPack makes of this text; who knows the text can sign, too
+    #[arg(long, value_name = "TEXT")]
+    key_seed: Option<String>,
+    /// How hard to compress, 1 to 9
+    #[arg(long, value_name = "LEVEL", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=9))]
+    level: u32,
+    /// Keep symbolic links, which FlavorPack's launchers refuse, instead of putting what they lead to in their place
+    #[arg(long)]
+    keep_links: bool,
+    /// Do not ask before a file is replaced that is no package
+    #[arg(short, long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// There is no new package then.
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
+    let started = Instant::now();
+    let stop = interrupt::watch();
+    may_be_replaced(arguments, context)?;
+    let request = request(arguments, context)?;
+    let archives =
+        Archives { home: package::home(context)?, limits: layers::limits(context.settings.limits()) };
+    let bars = Bars::new(context.output);
+    let packed = pack::pack(&request, &arguments.output, &archives, stop, &bars);
+    bars.clear();
+    let report = match packed {
+        Err(error @ PackError::Interrupted) => {
+            context.output.failure(&Failure::from(error));
+            return Ok(INTERRUPTED);
+        }
+        other => other?,
+    };
+    tell(&report, arguments, context);
+    if arguments.private_key.is_none() && arguments.key_seed.is_none() {
+        context
+            .output
+            .note("signed with a key that was made for this once; `--private-key` signs with yours");
+    }
+    show(&report, arguments, &request, started, context)?;
+    Ok(0)
+}
+
+/// What is there and no package is somebody's own.
+fn may_be_replaced(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let path = &arguments.output;
+    if path.is_dir() {
+        let message = format!("`{}` is a directory", path.display());
+        return Err(Failure::new(FailureKind::Usage, message).hint("name the file that the package is to be"));
+    }
+    let is_package = |path: &Path| {
+        Package::open(path, &Limits::default()).is_ok_and(|package| package.kind() == PackageKind::Pspf)
+    };
+    if path.symlink_metadata().is_err() || is_package(path) {
+        return Ok(());
+    }
+    confirm::replace(path, "and is no package", arguments.yes, &context.output)
+}
+
+fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure> {
+    let folder = context.environment.working_directory();
+    let mut manifest = arguments
+        .manifest
+        .as_deref()
+        .map(|path| Manifest::read(path, folder))
+        .transpose()?
+        .unwrap_or_default();
+    for key in &manifest.unknown {
+        context.output.warn(&format!("the manifest's `{key}` is left out: no package has it"));
+    }
+    for text in &arguments.sources {
+        manifest.slots.push(SlotRequest::parse(text)?);
+    }
+    if manifest.slots.is_empty() && arguments.manifest.is_none() {
+        return Err(Failure::new(FailureKind::Usage, "there is nothing to pack")
+            .hint("name directories, archives or files, or a manifest with `--manifest`"));
+    }
+    let sections = &mut manifest.sections;
+    let given = |section: Option<&Value>, key: &str| {
+        section.and_then(|section| section.get(key)).and_then(Value::as_str).map(str::to_owned)
+    };
+    let stem = || arguments.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let described = sections.remove("package");
+    let mut described_as = json!({
+        "name": arguments.name.clone().or_else(|| given(described.as_ref(), "name")).unwrap_or_else(stem),
+        "version": arguments.package_version.clone().or_else(|| given(described.as_ref(), "version"))
+            .unwrap_or_else(|| "0.0.0".to_owned()),
+    });
+    if let Some(text) = given(described.as_ref(), "description") {
+        described_as["description"] = text.into();
+    }
+    sections.insert("package".into(), described_as);
+    execution(arguments, sections)?;
+    setup(arguments, sections);
+    let key = match (&arguments.private_key, &arguments.key_seed) {
+        (Some(path), _) => KeyPair::read(path)?,
+        (None, Some(seed)) => KeyPair::from_seed(seed),
+        (None, None) => KeyPair::generate()?,
+    };
+    Ok(Request {
+        sections: manifest.sections,
+        slots: manifest.slots,
+        launcher: arguments.launcher.clone(),
+        key,
+        latest: latest(context)?,
+        level: arguments.level,
+        links: if arguments.keep_links { Links::Keep } else { Links::Follow },
+    })
+}
+
+fn execution(arguments: &Arguments, sections: &mut serde_json::Map<String, Value>) -> Result<(), Failure> {
+    if let Some(command) = &arguments.command {
+        let execution = sections.entry("execution").or_insert(Value::Null);
+        if execution.is_null() {
+            *execution = json!({ "command": "", "env": {} });
+        }
+        execution["command"] = command.as_str().into();
+    }
+    for pair in &arguments.env {
+        let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Failure::new(FailureKind::Usage, format!("`{pair}` is no variable"))
+                .hint("variables are given as `--env NAME=VALUE`"));
+        };
+        let Some(execution) = sections.get_mut("execution").filter(|execution| !execution.is_null()) else {
+            return Err(Failure::new(FailureKind::Usage, "variables are for a program, and there is none")
+                .hint("name it with `--command`"));
+        };
+        execution["env"][name] = value.into();
+    }
+    Ok(())
+}
+
+fn setup(arguments: &Arguments, sections: &mut serde_json::Map<String, Value>) {
+    let commands = arguments.setup.iter().map(|command| json!({ "type": "execute", "command": command }));
+    let list = sections.entry("setup_commands").or_insert_with(|| json!([]));
+    if let Some(list) = list.as_array_mut() {
+        list.extend(commands);
+    }
+}
+
+/// Returns the time that nothing in the package may be later than.
+fn latest(context: &Context) -> Result<Option<i64>, Failure> {
+    let Some(text) = context.environment.filled(variables::SOURCE_DATE_EPOCH) else { return Ok(None) };
+    let seconds =
+        text.to_str().and_then(|text| text.trim().parse::<i64>().ok()).filter(|seconds| *seconds >= 0);
+    seconds.map(Some).ok_or_else(|| {
+        let message = format!("`{}` is no number of seconds since 1970", text.to_string_lossy());
+        Failure::new(FailureKind::Configuration, message)
+            .hint("unset SOURCE_DATE_EPOCH, or set it to such a number")
+    })
+}
+
+/// Says what is not as in the sources.
+fn tell(report: &Report, arguments: &Arguments, context: &Context) {
+    for slot in &report.slots {
+        if let Some(first) = &slot.first_followed {
+            let others = match slot.followed - 1 {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            context.output.note(&format!(
+                "slot {}: in the place of the link `{first}`{others} is what it leads to, because launchers refuse links",
+                slot.id
+            ));
+        }
+        for difference in slot.differences.iter().take(TOLD) {
+            context.output.warn(&format!("slot {}: `{}` {}", slot.id, difference.path, difference.what));
+        }
+        if slot.differences.len() > TOLD {
+            let rest = slot.differences.len() - TOLD;
+            context.output.warn(&format!("slot {}: {rest} more are not as in the source", slot.id));
+        }
+    }
+    if arguments.keep_links {
+        context.output.note("links are kept: where there are any, FlavorPack's launchers refuse the package");
+    }
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Shown {
+    path: String,
+    size: u64,
+    key_fingerprint: String,
+    slots: Vec<ShownSlot>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownSlot {
+    id: String,
+    operations: String,
+    entries: u64,
+    stored_bytes: u64,
+    original_bytes: u64,
+    digest: String,
+    links_followed: u64,
+}
+
+fn show(
+    report: &Report,
+    arguments: &Arguments,
+    request: &Request,
+    started: Instant,
+    context: &Context,
+) -> Result<(), Failure> {
+    let path = arguments.output.display().to_string();
+    if arguments.json {
+        let slots = report.slots.iter().map(|slot| ShownSlot {
+            id: slot.id.clone(),
+            operations: slot.chain.clone(),
+            entries: slot.entries,
+            stored_bytes: slot.stored,
+            original_bytes: slot.original,
+            digest: slot.digest.to_string(),
+            links_followed: slot.followed,
+        });
+        return context.output.json(&Shown {
+            path,
+            size: report.size,
+            key_fingerprint: request.key.fingerprint().to_string(),
+            slots: slots.collect(),
+        });
+    }
+    let mut table = Table::new([
+        ("SLOT", Side::Left),
+        ("OPERATIONS", Side::Left),
+        ("ENTRIES", Side::Right),
+        ("SIZE", Side::Right),
+        ("STORED", Side::Right),
+    ]);
+    for slot in &report.slots {
+        table.row([
+            Cell::from(slot.id.as_str()),
+            slot.chain.as_str().into(),
+            slot.entries.to_string().into(),
+            human_size(slot.original).into(),
+            human_size(slot.stored).into(),
+        ]);
+    }
+    if !report.slots.is_empty() {
+        context.output.data(&table.render(&context.output, 0))?;
+    }
+    let (size, time) = (human_size(report.size), human_duration(started.elapsed()));
+    context.output.note(&format!("wrote `{path}` ({size}) in {time}"));
+    Ok(())
+}

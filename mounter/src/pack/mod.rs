@@ -1,0 +1,308 @@
+//! Making a package: sources to slots, sections to signed metadata, a launcher in front.
+//!
+//! Whatever was asked for, the package runs under FlavorPack's own launchers: one gzip member a slot, no symbolic links
+//! unless they are asked for, no operation, lifecycle or setup command that a launcher does not know.
+//!
+//! **Invariant:** the file appears under its name whole and readable, or not at all; two packages of the same sources, key
+//! and options are the same byte for byte.
+
+mod error;
+pub mod manifest;
+pub mod request;
+mod source;
+mod time;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Map, Value, json};
+use slotfs_fs::disk::atomic::{self, WriteOptions};
+use slotfs_fs::disk::digest::Digest;
+use slotfs_fs::disk::range::FileRange;
+use slotfs_fs::disk::{Context as _, DiskError};
+use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
+use slotfs_fs::package::write::{self, PackageWriter, SlotDescription};
+use slotfs_fs::package::{Limits, Package, PackageKind};
+
+pub use error::PackError;
+pub use request::{Request, SlotRequest};
+pub use source::Archives;
+
+use self::source::{Content, Source};
+use crate::extract::progress::Progress;
+
+/// What starts a package that carries no launcher of its own, where slotfs is installed. A shell reads no further.
+const SCRIPT: &[u8] = b"#!/bin/sh\nexec slotfs run \"$0\" -- \"$@\"\n";
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Length of the package in bytes.
+    pub size: u64,
+    /// The slots in order.
+    pub slots: Vec<SlotReport>,
+}
+
+/// One slot of what was made.
+#[derive(Clone, Debug)]
+pub struct SlotReport {
+    /// Its id.
+    pub id: String,
+    /// Its operations, in the order of building.
+    pub chain: String,
+    /// Stored bytes.
+    pub stored: u64,
+    /// Bytes before compression.
+    pub original: u64,
+    /// SHA-256 of the stored bytes.
+    pub digest: Digest,
+    /// Files and directories.
+    pub entries: u64,
+    /// Links in whose place is now what they lead to.
+    pub followed: u64,
+    /// The first of those.
+    pub first_followed: Option<String>,
+    /// What is otherwise not as in the source.
+    pub differences: Vec<Difference>,
+}
+
+/// Makes the package that `request` describes at `out`, in the place of one that is there.
+///
+/// # Errors
+/// There is no new package then, and an old one is still there.
+pub fn pack(
+    request: &Request,
+    out: &Path,
+    archives: &Archives,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Report, PackError> {
+    check_names(&request.slots)?;
+    let mut sources = Vec::new();
+    for slot in &request.slots {
+        check_outside(&slot.path, out)?;
+        let source = Source::open(slot, archives)?;
+        if !write::can_write(&source.chain) {
+            let reason = format!(
+                "slot `{}`: FlavorPack's launchers do not undo the operations `{}`",
+                slot.id, source.chain
+            );
+            return Err(PackError::hinted(reason, "operations are raw, gzip, tar and tar.gzip"));
+        }
+        sources.push(source);
+    }
+    // As a linker makes a program: the umask decides who may run it.
+    let options = WriteOptions { mode: 0o777, replace: true };
+    let packed = atomic::write_as(out, &options, |file| {
+        let packing = Packing { request, archives, stop, progress, out };
+        let report = packing.write(file, &sources)?;
+        let copy = file.try_clone().context("open", out)?;
+        // Before it gets its name: it must be one that slotfs opens.
+        let opened = Package::read(copy, out, &Limits::default());
+        opened.map_err(|error| PackError::Useless { reason: error.to_string() })?;
+        Ok(report)
+    });
+    packed.map_err(|error| if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error })
+}
+
+struct Packing<'a> {
+    request: &'a Request,
+    archives: &'a Archives,
+    stop: &'a AtomicBool,
+    progress: &'a dyn Progress,
+    out: &'a Path,
+}
+
+impl Packing<'_> {
+    fn write(&self, file: &mut File, sources: &[Source]) -> Result<Report, PackError> {
+        let mut launcher = launcher(self.request.launcher.as_deref())?;
+        let mut writer =
+            PackageWriter::start(file, &mut *launcher, self.request.level).context("write", self.out)?;
+        let mut slots = Vec::new();
+        let mut newest = 0;
+        for (part, (slot, source)) in self.request.slots.iter().zip(sources).enumerate() {
+            let (report, youngest) = self.slot(&mut writer, part, slot, source)?;
+            newest = newest.max(youngest);
+            slots.push(report);
+        }
+        let sections = self.sections(self.request.latest.unwrap_or(newest));
+        let size = writer.finish(sections, &self.request.key).context("write", self.out)?;
+        Ok(Report { size, slots })
+    }
+
+    fn slot(
+        &self,
+        writer: &mut PackageWriter<'_>,
+        part: usize,
+        slot: &SlotRequest,
+        source: &Source,
+    ) -> Result<(SlotReport, i64), PackError> {
+        let in_tree = |source| PackError::Tree { path: slot.path.clone(), source };
+        let is_file = matches!(source.content, Content::File(..));
+        let (prefix, target) = slot.place(!is_file)?;
+        let options = TreeOptions {
+            prefix,
+            links: self.request.links,
+            latest: self.request.latest,
+            entries: self.archives.limits.entries,
+        };
+        self.progress.begin(part, &slot.id, source.size(&options).map_err(in_tree)?);
+        let description = SlotDescription {
+            id: slot.id.clone(),
+            source: slot.source.clone(),
+            target,
+            chain: source.chain.clone(),
+            purpose: slot.purpose.clone(),
+            lifecycle: slot.lifecycle.clone(),
+            lifecycle_code: slot.lifecycle_code()?,
+            permissions: is_file.then(|| slot.permissions.unwrap_or(source.permissions)),
+            platform: slot.platform.clone(),
+        };
+        let mut tree = TreeReport::default();
+        let mut told = |bytes| self.progress.advance(part, bytes);
+        let written = writer.slot(description, &mut |out| {
+            tree = source.write(&options, &mut Stoppable { out, stop: self.stop }, &mut told)?;
+            Ok::<(), TreeError>(())
+        });
+        let written = match written {
+            Ok(written) => written,
+            Err(TreeError::Write(error)) => return Err(DiskError::new("write", self.out, error).into()),
+            Err(error) => return Err(in_tree(error)),
+        };
+        self.progress.end(part);
+        let notices = source.notices().into_iter().map(|notice| Difference {
+            path: String::from_utf8_lossy(&notice.path).into_owned(),
+            what: notice.what.text(),
+        });
+        let mut differences: Vec<Difference> = notices.collect();
+        differences.append(&mut tree.differences);
+        let report = SlotReport {
+            id: slot.id.clone(),
+            chain: source.chain.to_string(),
+            stored: written.size,
+            original: written.original_size,
+            digest: written.digest,
+            entries: tree.entries,
+            followed: tree.followed,
+            first_followed: tree.first_followed,
+            differences,
+        };
+        Ok((report, tree.newest))
+    }
+
+    /// Returns the metadata in the order in which FlavorPack's builders have it. There is no section about the launcher:
+    /// it is optional, and it would be wrong as soon as the package gets another one.
+    fn sections(&self, time: i64) -> Map<String, Value> {
+        let given = &self.request.sections;
+        let mut sections = Map::new();
+        sections.insert("format".into(), json!("PSPF/2025"));
+        sections.insert("format_version".into(), json!("1.0.0"));
+        let keep = |sections: &mut Map<String, Value>, name: &str| {
+            if let Some(section) = given.get(name).filter(|section| !section.is_null()) {
+                sections.insert(name.to_owned(), section.clone());
+            }
+        };
+        keep(&mut sections, "package");
+        sections.insert("slots".into(), Value::Null);
+        keep(&mut sections, "execution");
+        sections.insert(
+            "verification".into(),
+            json!({
+                "integrity_seal": { "required": true, "algorithm": "ed25519" },
+                "signed": true, "require_verification": true
+            }),
+        );
+        sections.insert(
+            "build".into(),
+            json!({
+                "tool": "slotfs", "tool_version": env!("CARGO_PKG_VERSION"), "timestamp": time::rfc3339(time),
+                "deterministic": true,
+                "platform": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH }
+            }),
+        );
+        sections.insert("compatibility".into(), json!({ "min_format_version": "1.0.0", "features": [] }));
+        for name in ["cache_validation", "runtime", "workenv", "policy"] {
+            keep(&mut sections, name);
+        }
+        let setup = given.get("setup_commands").cloned().unwrap_or_else(|| json!([]));
+        sections.insert("setup_commands".into(), setup);
+        sections
+    }
+}
+
+/// Opens the executable for the front: a file, or that of another package.
+fn launcher(path: Option<&Path>) -> Result<Box<dyn Read>, PackError> {
+    let Some(path) = path else { return Ok(Box::new(SCRIPT)) };
+    let file = File::open(path).context("open", path)?;
+    let metadata = file.metadata().context("examine", path)?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Err(PackError::request(format!(
+            "`{}` is no launcher: it is not a file with content",
+            path.display()
+        )));
+    }
+    let copy = file.try_clone().context("open", path)?;
+    let size = match Package::read(copy, path, &Limits::default()) {
+        Ok(package) if package.kind() == PackageKind::Pspf => {
+            package.index().map(|index| index.launcher_size.get())
+        }
+        _ => None,
+    };
+    let too_large = || DiskError::new("read", path, io::ErrorKind::FileTooLarge);
+    let range = FileRange::new(Arc::new(file), 0, size.unwrap_or(metadata.len())).ok_or_else(too_large)?;
+    Ok(Box::new(range.reader(0)))
+}
+
+fn check_names(slots: &[SlotRequest]) -> Result<(), PackError> {
+    let mut seen = std::collections::HashSet::new();
+    for slot in slots {
+        if slot.id.is_empty() || slot.id.chars().any(char::is_control) {
+            return Err(PackError::request(format!("`{}` is no name for a slot", slot.id.escape_debug())));
+        }
+        if !seen.insert(&slot.id) {
+            return Err(PackError::hinted(
+                format!("two slots are called `{}`", slot.id),
+                "give one another name: `PATH,id=NAME`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The package must not be packed into itself.
+fn check_outside(source: &Path, out: &Path) -> Result<(), PackError> {
+    let folder = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let whole = |path: &Path| -> Option<PathBuf> { path.canonicalize().ok() };
+    let inside = whole(source).zip(whole(folder)).is_some_and(|(source, folder)| folder.starts_with(source));
+    if inside {
+        let reason = format!("`{}` would lie in `{}`, which goes into it", out.display(), source.display());
+        return Err(PackError::hinted(reason, "write the package somewhere else"));
+    }
+    Ok(())
+}
+
+/// Fails to write as soon as the user wants it to stop.
+struct Stoppable<'a> {
+    out: &'a mut dyn Write,
+    stop: &'a AtomicBool,
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            // Not the kind `Interrupted`, after which everybody tries again.
+            return Err(io::Error::other("interrupted"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
