@@ -27,20 +27,28 @@ pub struct MountedSubject {
     folder: PathBuf,
     layers: Vec<PlacedLayer>,
     options: fn(&mut MountOptions),
+    bare_copies: Option<u64>,
 }
 
 impl MountedSubject {
-    /// Starts in an empty `folder`; nothing when mounting is not possible here.
+    /// Starts in an empty `folder`, with copies without content from so many bytes on; nothing when mounting is not
+    /// possible here.
     #[must_use]
-    pub fn new(folder: PathBuf, layers: Vec<PlacedLayer>, options: fn(&mut MountOptions)) -> Option<Self> {
+    pub fn new(
+        folder: PathBuf,
+        layers: Vec<PlacedLayer>,
+        options: fn(&mut MountOptions),
+        bare_copies: Option<u64>,
+    ) -> Option<Self> {
         let held = [const { None }; PLACES];
-        let mut subject = Self { held, mounted: None, folder, layers, options };
+        let mut subject = Self { held, mounted: None, folder, layers, options, bare_copies };
         subject.start().then_some(subject)
     }
 
     fn start(&mut self) -> bool {
         let upper = Upper::open(&self.folder.join("upper"), &self.folder.join("work")).expect("it opens");
-        let options = VolumeOptions { devices: true, ..VolumeOptions::default() };
+        let options =
+            VolumeOptions { devices: true, bare_copies: self.bare_copies, ..VolumeOptions::default() };
         let volume = Volume::new(self.layers.clone(), Some(upper), options).expect("it starts");
         self.mounted = Mounted::with(volume, |options| {
             options.devices = true;

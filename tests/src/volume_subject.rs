@@ -29,6 +29,7 @@ pub struct VolumeSubject {
     folder: PathBuf,
     layers: Vec<PlacedLayer>,
     form: WhiteoutForm,
+    bare_copies: Option<u64>,
     held: [Option<(NodeId, HandleId, bool)>; PLACES],
     /// References to give back.
     referenced: Vec<NodeId>,
@@ -125,11 +126,16 @@ fn named(error: &FsError) -> ModelError {
 }
 
 impl VolumeSubject {
-    /// Starts in an empty `folder`.
+    /// Starts in an empty `folder`, with copies without content from so many bytes on.
     #[must_use]
-    pub fn new(folder: PathBuf, layers: Vec<PlacedLayer>, form: WhiteoutForm) -> Self {
-        let mut subject =
-            Self { volume: None, folder, layers, form, held: [None; PLACES], referenced: Vec::new() };
+    pub fn new(
+        folder: PathBuf,
+        layers: Vec<PlacedLayer>,
+        form: WhiteoutForm,
+        bare_copies: Option<u64>,
+    ) -> Self {
+        let (held, referenced) = ([None; PLACES], Vec::new());
+        let mut subject = Self { volume: None, folder, layers, form, bare_copies, held, referenced };
         subject.start();
         subject
     }
@@ -139,7 +145,8 @@ impl VolumeSubject {
         let upper = upper.expect("it opens");
         let left = std::fs::read_dir(self.folder.join("work")).expect("it can be listed").count();
         assert_eq!(left, 0, "half-done work is cleared");
-        let options = VolumeOptions { devices: true, ..VolumeOptions::default() };
+        let options =
+            VolumeOptions { devices: true, bare_copies: self.bare_copies, ..VolumeOptions::default() };
         self.volume = Some(Volume::new(self.layers.clone(), Some(upper), options).expect("it starts"));
     }
 

@@ -52,6 +52,10 @@ impl Drop for SmallDisk {
 }
 
 fn start(disk: &SmallDisk) -> Volume {
+    start_with(disk, VolumeOptions::default())
+}
+
+fn start_with(disk: &SmallDisk, options: VolumeOptions) -> Volume {
     let upper = Upper::open(&disk.path().join("upper"), &disk.path().join("work")).unwrap();
     let layer = MemoryLayer::builder()
         .file("d/large", 0o644, vec![7; 3 << 20])
@@ -60,7 +64,7 @@ fn start(disk: &SmallDisk) -> Volume {
         .unwrap();
     let placed =
         PlacedLayer { name: "slot".into(), layer: Arc::new(layer), target: Vec::new(), writable: true };
-    Volume::new(vec![placed], Some(upper), VolumeOptions::default()).unwrap()
+    Volume::new(vec![placed], Some(upper), options).unwrap()
 }
 
 fn node(volume: &Volume, path: &str) -> NodeId {
@@ -108,6 +112,29 @@ fn a_full_disk_is_told_and_loses_nothing() {
     let keep = SetAttributes { size: Some(1000), ..SetAttributes::default() };
     let kept = volume.set_attributes(ME, large, None, &keep).unwrap();
     assert_eq!(kept.attributes.size, 1000, "only what is kept is copied");
+}
+
+#[test]
+fn a_copy_without_content_fits_and_stays_as_it_is_where_its_content_does_not() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let volume = start_with(&disk, VolumeOptions { bare_copies: Some(1), ..VolumeOptions::default() });
+    let large = node(&volume, "d/large");
+    let mode = SetAttributes { mode: Some(0o600), ..SetAttributes::default() };
+    let before = volume.set_attributes(ME, large, None, &mode).unwrap();
+    for _ in 0..2 {
+        assert_eq!(errno(volume.open(large, WRITE, false)), Some(ENOSPC), "it does not fit");
+        let after = volume.attributes(large).unwrap();
+        assert_eq!((after.attributes.modified, after.attributes.size), (before.attributes.modified, 3 << 20));
+        let mut buffer = [0; 4];
+        assert_eq!(volume.read(large, None, (3 << 20) - 2, &mut buffer).unwrap(), 2);
+        assert_eq!(buffer[..2], [7, 7]);
+        let space = volume.space().unwrap();
+        assert!(space.blocks_free * 2 > space.blocks, "what was written of it is kept: {space:?}");
+    }
+    let opened = volume.open(large, WRITE, true).unwrap();
+    volume.write(large, opened.handle, 0, b"new").unwrap();
+    volume.release(opened.handle);
+    assert_eq!(volume.attributes(large).unwrap().attributes.size, 3);
 }
 
 #[test]

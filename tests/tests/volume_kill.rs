@@ -12,6 +12,7 @@ use std::time::Duration;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::volume::PlacedLayer;
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
@@ -33,11 +34,16 @@ fn workload(seed: u64) -> Vec<Operation> {
     operations.new_tree(&mut runner).unwrap().current()
 }
 
+/// With every other seed, files are copied up without content where that will do.
+fn subject(folder: &Path, layers: Vec<PlacedLayer>, seed: u64) -> VolumeSubject {
+    VolumeSubject::new(folder.into(), layers, WhiteoutForm::Best, (seed % 2 == 1).then_some(1))
+}
+
 /// Not a test but the process that is killed: it says a byte for every operation that is done.
 #[test]
 fn victim() {
     let (Some(folder), Some(seed)) = (std::env::var_os(FOLDER), std::env::var(SEED).ok()) else { return };
-    let mut subject = VolumeSubject::new(Path::new(&folder).into(), layers().0, WhiteoutForm::Best);
+    let mut subject = subject(Path::new(&folder), layers().0, seed.parse().unwrap());
     let mut done = std::fs::File::create(Path::new(&folder).join("done")).unwrap();
     for operation in workload(seed.parse().unwrap()) {
         let _ = subject.apply(&operation);
@@ -59,7 +65,7 @@ fn a_kill_at_any_moment_leaves_what_was_done_and_nothing_half_done() {
         for operation in &operations[..done] {
             let _ = oracle.apply(operation);
         }
-        let mut subject = VolumeSubject::new(folder.path().into(), layers, WhiteoutForm::Best);
+        let mut subject = subject(folder.path(), layers, seed);
         let mut same = |mut oracle: Oracle| {
             let _ = oracle.apply(&Operation::Remount);
             oracle.compare_after_kill(&mut subject, &mut BTreeMap::new())

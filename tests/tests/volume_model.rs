@@ -13,11 +13,11 @@ use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
 
-fn run(operations: &[Operation], form: WhiteoutForm) -> Result<(), TestCaseError> {
+fn run(operations: &[Operation], form: WhiteoutForm, bare_copies: Option<u64>) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
-    let mut subject = VolumeSubject::new(folder.path().to_path_buf(), layers, form);
+    let mut subject = VolumeSubject::new(folder.path().to_path_buf(), layers, form, bare_copies);
     let mut inodes = BTreeMap::new();
     let same = |oracle: &Oracle, subject: &mut VolumeSubject, inodes: &mut _| {
         oracle.compare(subject, inodes).map_err(TestCaseError::fail)
@@ -48,20 +48,28 @@ proptest! {
 
     #[test]
     fn a_volume_behaves_as_the_oracle_says(operations in prop::collection::vec(operation(), 1..40)) {
-        run(&operations, WhiteoutForm::Best)?;
+        run(&operations, WhiteoutForm::Best, None)?;
+    }
+
+    #[test]
+    fn it_does_so_too_where_copies_come_without_content(
+        operations in prop::collection::vec(operation(), 1..40),
+    ) {
+        run(&operations, WhiteoutForm::Best, Some(1))?;
     }
 
     #[test]
     fn it_does_so_too_where_no_whiteout_devices_can_be_made(
         operations in prop::collection::vec(operation(), 1..40),
     ) {
-        run(&operations, WhiteoutForm::Attribute)?;
+        run(&operations, WhiteoutForm::Attribute, None)?;
     }
 
     #[test]
     #[ignore = "takes minutes: run by hand after changes of the volume"]
     fn a_long_life_is_no_different(operations in prop::collection::vec(operation(), 200..400)) {
-        run(&operations, WhiteoutForm::Best)?;
+        run(&operations, WhiteoutForm::Best, None)?;
+        run(&operations, WhiteoutForm::Best, Some(1))?;
     }
 }
 
@@ -94,7 +102,9 @@ fn regressions() {
     ];
     for (name, operations) in table {
         for form in [WhiteoutForm::Best, WhiteoutForm::Attribute] {
-            run(&operations, form).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for bare_copies in [None, Some(1)] {
+                run(&operations, form, bare_copies).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
         }
     }
 }

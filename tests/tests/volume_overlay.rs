@@ -188,6 +188,58 @@ fn dropping_one_slot_leaves_the_others_alone() {
 }
 
 #[test]
+fn copies_without_content_are_told_dropped_and_kept_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let upper = Upper::open(&folder.path().join("upper"), &folder.path().join("work")).unwrap();
+        let options = VolumeOptions { bare_copies: Some(1), ..VolumeOptions::default() };
+        let volume = Volume::new(layers(true), Some(upper), options).unwrap();
+        let mode = SetAttributes { mode: Some(0o600), ..SetAttributes::default() };
+        for path in ["one/a", "one/b", "two/a", "etc/app/config"] {
+            volume.set_attributes(ME, node(&volume, path).unwrap(), None, &mode).unwrap();
+        }
+        rename(&volume, "one/deep/x", "two/from one").unwrap();
+        rename(&volume, "two/deep/x", "one/from two").unwrap();
+    }
+    let expected = [
+        "~ one/a first",
+        "~ one/b first",
+        "~ one/linked first",
+        "+(/two/deep/x) one/from two first",
+        "- one/deep/x first",
+        "~ two/a second",
+        "- two/deep/x second",
+        "+(/one/deep/x) two/from one second",
+        "~ etc/app/config third",
+    ];
+    assert_eq!(told(folder.path()), expected.iter().map(|line| (*line).to_owned()).collect());
+    {
+        let upper = Upper::open(&folder.path().join("upper"), &folder.path().join("work")).unwrap();
+        drop_owned(&upper, &Stack::new(layers(true)), &|owner| owner == Some(0)).unwrap();
+    }
+    let volume = start(folder.path(), true);
+    let mode = |path: &str| volume.attributes(node(&volume, path).unwrap()).unwrap().attributes.mode;
+    for (path, content, expected) in [
+        ("one/a", Some("one a"), 0o644),
+        ("one/b", Some("one b"), 0o644),
+        ("one/linked", Some("one b"), 0o644),
+        ("one/deep/x", Some("x"), 0o644),
+        ("two/a", Some("two a"), 0o600),
+        ("two/from one", Some("x"), 0o644),
+        ("etc/app/config", Some("key=1"), 0o600),
+    ] {
+        assert_eq!(read(&volume, path).as_deref(), content, "{path}");
+        assert_eq!(mode(path), expected, "{path}");
+    }
+    assert_eq!((read(&volume, "one/from two"), read(&volume, "two/deep/x")), (None, None));
+    assert_eq!(volume.fill_all(&mut |_| {}).unwrap(), []);
+    for (path, content) in [("two/a", "two a"), ("two/from one", "x"), ("etc/app/config", "key=1")] {
+        assert_eq!(std::fs::read_to_string(folder.path().join("upper").join(path)).unwrap(), content);
+        assert_eq!(read(&volume, path).as_deref(), Some(content));
+    }
+}
+
+#[test]
 fn clearing_leaves_what_the_layers_have() {
     let folder = tempfile::tempdir().unwrap();
     work(folder.path());

@@ -70,8 +70,7 @@ impl DirectoryLayer {
 
     /// Tells whether a node with these attributes can carry marks.
     fn may_be_marked(&self, attributes: &Attributes) -> bool {
-        let empty = attributes.kind == Kind::File && attributes.size == 0;
-        self.marked && (empty || attributes.kind == Kind::Directory)
+        self.marked && matches!(attributes.kind, Kind::File | Kind::Directory)
     }
 
     fn all_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
@@ -162,7 +161,8 @@ impl Layer for DirectoryLayer {
                 .look(path)?
                 .ok_or_else(|| DiskError::new("stat", &self.path, std::io::ErrorKind::NotFound))
         })?;
-        if found.attributes.kind == Kind::File && self.may_be_marked(&found.attributes) {
+        let empty = found.attributes.kind == Kind::File && found.attributes.size == 0;
+        if empty && self.marked {
             return Ok(marks::shown_attributes(found.attributes, &self.all_attributes(node)?));
         }
         Ok(found.attributes)
@@ -273,5 +273,73 @@ mod tests {
         let three = layer.lookup(d, b"three").unwrap();
         assert!(three == Some(one) || cfg!(windows), "the number follows the file");
         assert_eq!(layer.attributes(three.unwrap()).unwrap().size, 5);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_former_upper_hides_moves_and_keeps_its_marks_to_itself() {
+        use crate::layer::stack::{PlacedLayer, Stack};
+        use rustix::fs::{XattrFlags, lsetxattr};
+
+        let folder = tempfile::tempdir().unwrap();
+        let [lower, upper] = ["lower", "upper"].map(|name| folder.path().join(name));
+        for (directory, file) in
+            [("lower/d", "old"), ("lower/o", "hidden"), ("upper/d", "new"), ("upper/o", "top")]
+        {
+            std::fs::create_dir_all(folder.path().join(directory)).unwrap();
+            std::fs::write(folder.path().join(directory).join(file), file).unwrap();
+        }
+        std::fs::write(upper.join("d/old"), "").unwrap();
+        std::fs::create_dir(upper.join("moved")).unwrap();
+        std::fs::write(upper.join("bare"), [0; 3]).unwrap();
+        let marks: [(&str, &[u8], &[u8]); 8] = [
+            ("d/old", marks::WHITEOUT, b"y"),
+            ("d", marks::OPAQUE, b"x"),
+            ("o", marks::OPAQUE, b"y"),
+            ("o", b"user.overlay.overlay.opaque", b"the user's"),
+            ("moved", marks::REDIRECT, b"/d"),
+            ("bare", marks::REDIRECT, b"d/old"),
+            ("bare", marks::LENGTH, b"3:any"),
+            ("bare", marks::METACOPY, b""),
+        ];
+        for (path, name, value) in marks {
+            if lsetxattr(upper.join(path), name, value, XattrFlags::empty()).is_err() {
+                // This disk keeps none; nor could it hold an upper directory.
+                return;
+            }
+        }
+        let placed = |path: &Path| PlacedLayer {
+            name: path.display().to_string(),
+            layer: Arc::new(DirectoryLayer::open_marked(path).unwrap()),
+            target: Vec::new(),
+            writable: true,
+        };
+        let stack = Stack::new(vec![placed(&lower), placed(&upper)]);
+        let find = |path: &str| stack.walk(path.split('/').map(str::as_bytes)).unwrap();
+        let names = |path: &str| {
+            let mut names = Vec::new();
+            stack
+                .list(&find(path).unwrap(), &mut |name, _, _| {
+                    names.push(String::from_utf8_lossy(name).into_owned());
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            names
+        };
+        assert_eq!(
+            (names("d"), names("o"), names("moved")),
+            (vec!["new".into()], vec!["top".into()], vec!["old".into()])
+        );
+        assert!(find("d/old").is_none() && find("o/hidden").is_none() && find("moved/old").is_some());
+        let (layer, node) = find("bare").unwrap().content().unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(stack.layer(layer).layer.read(node, 0, &mut buffer).unwrap(), 3);
+        assert_eq!(&buffer[..3], b"old");
+        let (layer, node) = find("o").unwrap().top().unwrap();
+        let shown = stack.layer(layer).layer.extended_attributes(node).unwrap();
+        assert_eq!(shown, [(marks::OPAQUE.to_vec(), b"the user's".to_vec())]);
+        // Another file in the place of the content is not taken for it.
+        std::fs::write(lower.join("d/old"), "longer").unwrap();
+        assert!(stack.walk([b"bare".as_slice()]).is_err());
     }
 }

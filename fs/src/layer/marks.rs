@@ -22,6 +22,15 @@ pub const INODE: &[u8] = b"user.slotfs.inode";
 /// A device that is kept aside.
 pub const NODE: &[u8] = b"user.slotfs.node";
 
+/// A file that has attributes only: its content is that of the layers below.
+pub const METACOPY: &[u8] = b"user.overlay.metacopy";
+/// How long such a file was in the layers, in decimal, a colon, and which layers these were, so that another one in its
+/// place is not taken for it.
+pub const LENGTH: &[u8] = b"user.slotfs.length";
+
+/// On the upper directory itself: there may be files that have attributes only.
+pub const HAS_BARE: &[u8] = b"user.slotfs.bare";
+
 /// What fuse-overlayfs calls [`OPAQUE`].
 const OTHER_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
 
@@ -38,8 +47,10 @@ pub struct Marks {
     pub opaque: bool,
     /// A directory in whose listing kinds may not be what they seem.
     pub closer_look: bool,
-    /// Where in the layers below a directory goes on.
+    /// Where in the layers below a directory goes on, or a file's content is.
     pub redirect: Option<Vec<u8>>,
+    /// A file whose content is that of the layers below; how long it was, where that is noted.
+    pub bare: Option<Option<u64>>,
 }
 
 impl Marks {
@@ -49,9 +60,12 @@ impl Marks {
         let value = |name: &[u8]| find(extended, name);
         match attributes.kind {
             Kind::CharacterDevice => Self { whiteout: attributes.device == 0, ..Self::default() },
-            Kind::File => {
-                Self { whiteout: attributes.size == 0 && value(WHITEOUT).is_some(), ..Self::default() }
-            }
+            Kind::File => Self {
+                whiteout: attributes.size == 0 && value(WHITEOUT).is_some(),
+                redirect: value(METACOPY).and_then(|_| value(REDIRECT)).map(<[u8]>::to_vec),
+                bare: value(METACOPY).map(|_| Some(value(LENGTH).and_then(parse_length)?.0)),
+                ..Self::default()
+            },
             Kind::Directory => {
                 let opaque = value(OPAQUE);
                 let theirs = extended.iter().any(|(name, value)| name == OTHER_OPAQUE && value == b"y");
@@ -60,6 +74,7 @@ impl Marks {
                     opaque: opaque == Some(b"y") || theirs,
                     closer_look: opaque.is_some() || value(IMPURE).is_some(),
                     redirect: value(REDIRECT).map(<[u8]>::to_vec),
+                    bare: None,
                 }
             }
             Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::BlockDevice => Self::default(),
@@ -102,6 +117,13 @@ pub fn shown_name(name: &[u8]) -> Option<Vec<u8>> {
         }
     }
     (name != OTHER_OPAQUE).then(|| name.to_vec())
+}
+
+/// Reads the value of [`LENGTH`]: how long, and in which layers.
+#[must_use]
+pub fn parse_length(value: &[u8]) -> Option<(u64, String)> {
+    let (length, layers) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    Some((length.parse().ok()?, layers.to_owned()))
 }
 
 /// Writes down a device that is kept aside.
@@ -159,7 +181,9 @@ mod tests {
             assert_eq!(stored_name(shown), stored);
             assert_eq!(shown_name(stored).as_deref(), Some(shown));
         }
-        for ours in [OPAQUE, REDIRECT, IMPURE, INODE, NODE, WHITEOUT, OTHER_OPAQUE] {
+        for ours in
+            [OPAQUE, REDIRECT, IMPURE, INODE, NODE, WHITEOUT, METACOPY, LENGTH, HAS_BARE, OTHER_OPAQUE]
+        {
             assert_eq!(shown_name(ours), None);
         }
     }

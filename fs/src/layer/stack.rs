@@ -110,6 +110,15 @@ impl Lower {
         })
     }
 
+    /// Returns the node that has a file's content: it may lie below the one that has the attributes.
+    #[must_use]
+    pub fn content(&self) -> Option<(u32, LayerNode)> {
+        match (self.kind, self.sources().last()) {
+            (Kind::File, Some(Source::Layer { layer, node })) => Some((*layer, *node)),
+            _ => self.top(),
+        }
+    }
+
     /// Returns the inode number that stays the same at every mount of the same layers.
     #[must_use]
     pub fn inode(&self) -> u64 {
@@ -167,6 +176,12 @@ impl Stack {
         let mut digest = Digest::of(&text).to_string();
         digest.truncate(16);
         digest
+    }
+
+    /// Tells whether no layer is read-only.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.layers.iter().all(|placed| placed.writable)
     }
 
     /// Tells whether all layers' names and attributes are final.
@@ -249,7 +264,12 @@ impl Stack {
                     break;
                 }
             } else if found.is_empty() {
-                return Ok(Some(Lower { kind, sources: Sources::One(source) }));
+                let mut sources = vec![source];
+                if let Some(length) = marks.bare {
+                    let path = marks.redirect.as_deref().unwrap_or(name);
+                    sources.push(self.content_below(within, position, path, length, name)?);
+                }
+                return Ok(Some(Lower { kind, sources: Sources::of(sources) }));
             } else {
                 from = position + 1;
                 break;
@@ -269,21 +289,54 @@ impl Stack {
     /// Returns where a renamed directory of the layer `position` goes on in the layers below it. Where these have been
     /// put at a place of their own, what is between that place and the root is left out.
     fn redirected(&self, within: &Lower, position: u32, redirect: &[u8]) -> Result<Vec<Source>, LayerError> {
+        let found = self.walk_below(within, position, redirect)?;
+        let directory = found.filter(|found| found.kind == Kind::Directory);
+        Ok(directory.map_or_else(Vec::new, |found| found.sources().to_vec()))
+    }
+
+    /// Follows `path`, from the root or from `within`, in the layers below `position`.
+    fn walk_below(&self, within: &Lower, position: u32, path: &[u8]) -> Result<Option<Lower>, LayerError> {
+        let is_below = |source: &Source| matches!(source, Source::Layer { layer, .. } if *layer < position);
         let below = |lower: &Lower| {
-            let sources = lower.sources().iter().copied();
-            let kept =
-                sources.filter(|source| matches!(source, Source::Layer { layer, .. } if *layer < position));
-            Lower { kind: Kind::Directory, sources: Sources::of(kept.collect()) }
+            let kept = lower.sources().iter().copied().filter(is_below).collect();
+            Lower { kind: lower.kind, sources: Sources::of(kept) }
         };
-        let start = if redirect.first() == Some(&b'/') { below(&self.root()?) } else { below(within) };
-        let mut current = start;
-        for name in redirect.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        let mut current = if path.first() == Some(&b'/') { below(&self.root()?) } else { below(within) };
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            if current.kind != Kind::Directory {
+                return Ok(None);
+            }
             match self.lookup(&current, name)? {
-                Some(next) if next.kind == Kind::Directory => current = below(&next),
-                _ => return Ok(Vec::new()),
+                Some(next) => current = below(&next),
+                None => return Ok(None),
             }
         }
-        Ok(current.sources().to_vec())
+        Ok(Some(current))
+    }
+
+    /// Finds the content of the file `name` of the layer `position`, which has attributes only.
+    fn content_below(
+        &self,
+        within: &Lower,
+        position: u32,
+        path: &[u8],
+        length: Option<u64>,
+        name: &[u8],
+    ) -> Result<Source, LayerError> {
+        let found = self.walk_below(within, position, path)?;
+        if let Some(found) = found.filter(|found| found.kind == Kind::File)
+            && let Some((layer, node)) = found.content()
+        {
+            let size = self.layer(layer).layer.attributes(node)?.size;
+            if length.is_none_or(|length| length == size) {
+                return Ok(Source::Layer { layer, node });
+            }
+        }
+        Err(LayerError::Corrupt {
+            slot: self.layer(position).name.clone(),
+            path: String::from_utf8_lossy(name).into_owned(),
+            reason: "its content is in none of the layers below".into(),
+        })
     }
 
     /// Returns where to look for `name`, topmost layer first.
@@ -338,7 +391,10 @@ impl Stack {
             (None, Some(Source::Place { place, from })) => self.made_attributes(*place, *from)?,
             (None, _) => made(None),
         };
-        if merged {
+        if merged && lower.kind == Kind::File {
+            let content = lower.content().map(|(layer, node)| self.layer(layer).layer.attributes(node));
+            attributes.blocks = content.transpose()?.map_or(0, |content| content.blocks);
+        } else if merged {
             // Counting subdirectories would mean listing every layer; 1 tells `find` not to rely on it.
             attributes.links = 1;
         }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Upper;
-use super::format::{self, Found, UpperEntry};
+use super::format::{self, BareCopy, Found, UpperEntry};
 use super::owner::{OwnerWalk, owner};
 use super::shared::{SharedName, shared_names};
 use super::view::{Scope, Seen, View, present};
@@ -22,7 +22,8 @@ use crate::node::{Attributes, Kind};
 /// How a path differs from the layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
-    /// The layers have nothing there; a renamed directory names where in the layers its content is.
+    /// The layers have nothing there; a renamed directory, and a file of which only attributes and names were changed,
+    /// names where in the layers its content is.
     Added {
         /// Path in the layers, from their root.
         from: Option<Vec<u8>>,
@@ -37,7 +38,8 @@ pub enum Difference {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// The content may differ: size or modification time do, or it is another node. A copied-up file with the
-    /// original's size and modification time has its content, as everybody assumes who compares without reading.
+    /// original's size and modification time has its content, as everybody assumes who compares without reading. Of a
+    /// copy that has attributes only it is known.
     pub content: bool,
     /// Permission bits.
     pub mode: bool,
@@ -108,7 +110,8 @@ pub fn changes(
             let spot = Spot::named(&directory, &name);
             let owner = walk.as_ref().and_then(|walk| walk.owner);
             if scope.holds(&path)
-                && let Some((difference, kind)) = compare(stack, &seen, original.as_ref(), &spot)?
+                && let Some((difference, kind)) =
+                    compare(stack, &seen, (original.as_ref(), at.lower.as_ref()), (&spot, &path))?
             {
                 let now = seen.entry().map(|entry| entry.attributes);
                 let told = Change { path: path.clone(), difference, kind, now, owner };
@@ -153,7 +156,15 @@ fn tell_shared(
         let Some(stat) = present(copy.stat())?.flatten() else { continue };
         let owner = owner(stack, path.iter().map(Vec::as_slice))?;
         let now = format::shown_attributes(&copy, &stat)?;
-        let difference = Difference::Changed(Parts { content: true, ..Parts::default() });
+        let parts = match (format::bare_copy(&copy)?, stack.walk(path.iter().map(Vec::as_slice))?) {
+            (Some(bare), Some(original)) => {
+                let content = bare.content(stack, (None, b""), now.size)?;
+                let content = !is_whole(stack, content.as_ref(), &original, now.size)?;
+                parts(stack, &now, (&original, content), &copy)?
+            }
+            _ => Parts { content: true, ..Parts::default() },
+        };
+        let difference = Difference::Changed(parts);
         let told = Change { path, difference, kind: Some(now.kind), now: Some(now), owner };
         if visit(&told).is_break() {
             break;
@@ -196,8 +207,8 @@ impl Seen {
 fn compare(
     stack: Option<&Stack>,
     seen: &Seen,
-    original: Option<&Lower>,
-    spot: &Spot,
+    (original, within): (Option<&Lower>, Option<&Lower>),
+    (spot, path): (&Spot, &[Vec<u8>]),
 ) -> Result<Option<(Difference, Option<Kind>)>, LayerError> {
     let Some(entry) = seen.entry() else {
         let kind = original.map(|original| original.kind);
@@ -208,6 +219,9 @@ fn compare(
     let told = |difference| Ok(Some((difference, Some(kind))));
     if let Some(from) = &entry.redirect {
         return told(Difference::Added { from: Some(from.clone()) });
+    }
+    if let Some(bare) = &entry.bare {
+        return told(compare_bare(stack, (entry, bare), (original, within), (spot, path))?);
     }
     let other = Parts { content: true, ..Parts::default() };
     let (Some(stack), Some(original)) = (stack, original) else {
@@ -223,17 +237,63 @@ fn compare(
     }
     let before = stack.attributes(original)?;
     let content = content_differs(stack, seen, (original, &before), spot)?;
-    let parts = Parts {
-        content,
-        mode: kind != Kind::Symlink && entry.attributes.mode != before.mode,
-        owner: owner_differs(&entry.attributes, &before),
-        attributes: attributes_differ(stack, original, spot)?,
-    };
+    let parts = parts(stack, &entry.attributes, (original, content), spot)?;
     // Only a directory can be there without a difference of its own.
     if kind == Kind::Directory && parts == Parts::default() {
         return Ok(None);
     }
     told(Difference::Changed(parts))
+}
+
+/// Compares a copy that has attributes only with what the layers have under its name.
+fn compare_bare(
+    stack: Option<&Stack>,
+    (entry, bare): (&UpperEntry, &BareCopy),
+    (original, within): (Option<&Lower>, Option<&Lower>),
+    (spot, path): (&Spot, &[Vec<u8>]),
+) -> Result<Difference, LayerError> {
+    let size = entry.attributes.size;
+    let name = path.last().map_or(&b""[..], Vec::as_slice);
+    let Some(stack) = stack else {
+        let own = [b"/", &path.join(&b'/')[..]].concat();
+        let from = bare.path.clone().filter(|from| *from != own && from.as_slice() != name);
+        return Ok(match from {
+            None => Difference::Changed(Parts::default()),
+            from => Difference::Added { from },
+        });
+    };
+    let content = bare.content(stack, (within, name), size)?;
+    let Some(original) = original else {
+        return Ok(Difference::Added { from: bare.path.clone().filter(|_| content.is_some()) });
+    };
+    if original.kind != Kind::File {
+        return Ok(Difference::Changed(Parts { content: true, ..Parts::default() }));
+    }
+    let differs = !is_whole(stack, content.as_ref(), original, size)?;
+    Ok(Difference::Changed(parts(stack, &entry.attributes, (original, differs), spot)?))
+}
+
+/// Tells whether `content` is all of `original`.
+fn is_whole(stack: &Stack, content: Option<&Lower>, original: &Lower, size: u64) -> Result<bool, LayerError> {
+    let Some(content) = content.filter(|content| content.inode() == original.inode()) else {
+        return Ok(false);
+    };
+    Ok(stack.attributes(content)?.size == size)
+}
+
+fn parts(
+    stack: &Stack,
+    now: &Attributes,
+    (original, content): (&Lower, bool),
+    spot: &Spot,
+) -> Result<Parts, LayerError> {
+    let before = stack.attributes(original)?;
+    Ok(Parts {
+        content,
+        mode: now.kind != Kind::Symlink && now.mode != before.mode,
+        owner: owner_differs(now, &before),
+        attributes: attributes_differ(stack, original, spot)?,
+    })
 }
 
 /// Tells whether a node of the same kind may have another content, without reading it.

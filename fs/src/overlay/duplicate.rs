@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::allowance;
 use super::changes::listed;
+use super::format::bare_copy;
 use crate::disk::unix::{
     Directory, NewSpecial, SetTimes, Spot, Stat, XattrFlag, clone_file, data_from, hole_from, is_root,
     set_length, sync_file_system,
@@ -25,7 +26,7 @@ const PIECE: usize = 1 << 20;
 pub struct Duplicated {
     /// Names, those of directories included.
     pub names: u64,
-    /// Length of the files in bytes, each once.
+    /// Length of the files in bytes, each once; those whose content is in the layers take none.
     pub bytes: u64,
 }
 
@@ -127,9 +128,15 @@ impl Copy<'_> {
         match stat.attributes.kind {
             Kind::File => {
                 let file = at.target.create_file(name, 0o600)?;
-                copy_content(&source.open_file(false, false)?, &file, stat.attributes.size)?;
-                self.done.bytes += stat.attributes.size;
-                (self.told)(stat.attributes.size);
+                let size = stat.attributes.size;
+                if bare_copy(&source)?.is_some() {
+                    // What it may hold after a crash means nothing.
+                    set_length(&file, size)?;
+                } else {
+                    copy_content(&source.open_file(false, false)?, &file, size)?;
+                    self.done.bytes += size;
+                    (self.told)(size);
+                }
             }
             Kind::Symlink => at.target.make_symlink(name, &source.read_link()?)?,
             kind @ (Kind::Directory

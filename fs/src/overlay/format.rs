@@ -7,6 +7,7 @@
 //! | renamed directory | `user.overlay.redirect` = its path in the layers, from their root |
 //! | directory with copied-up entries | `user.overlay.impure` = `y` |
 //! | inode number of a copied-up file or directory | `user.slotfs.inode` = decimal number, `:`, which layers it is about |
+//! | file with attributes only | `user.overlay.metacopy` (empty), `user.overlay.redirect` = path of its content in the layers, `user.slotfs.length` = its length, `:`, which layers have it; a sparse file |
 //! | device that cannot be made, and every 0/0 device of a user | empty file with `user.slotfs.node` = `c` or `b`, device number |
 //!
 //! An attribute that a user of the volume gives such a name is stored under `user.overlay.overlay.…` or
@@ -17,14 +18,18 @@
 //! **Invariant:** parsing what is on disk never fails: what makes no sense is as if it were not there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Upper;
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_root};
+use crate::layer::LayerError;
 use crate::layer::marks::trusted;
 pub use crate::layer::marks::{
-    IMPURE, INODE, NODE, OPAQUE, REDIRECT, WHITEOUT, device_value, parse_device, shown_name, stored_name,
+    HAS_BARE, IMPURE, INODE, LENGTH, METACOPY, NODE, OPAQUE, REDIRECT, WHITEOUT, device_value, parse_device,
+    parse_length, shown_name, stored_name,
 };
+use crate::layer::stack::{Lower, Stack};
 use crate::node::{Attributes, Kind};
 
 /// What is under one name of the upper directory.
@@ -53,6 +58,53 @@ pub struct UpperEntry {
     pub impure: bool,
     /// Where in the layers a directory's content is.
     pub redirect: Option<Vec<u8>>,
+    /// A file that has attributes only.
+    pub bare: Option<Box<BareCopy>>,
+}
+
+/// A copied-up file that has attributes only; its content is in the layers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BareCopy {
+    /// Path in the layers from their root, with a slash first; a name in the same directory; `None`: its own name.
+    pub path: Option<Vec<u8>>,
+    /// How long the content is, where that was noted.
+    pub length: Option<u64>,
+    /// Which layers have it, where that was noted.
+    pub layers: Option<String>,
+}
+
+impl BareCopy {
+    /// Tells whether what the layers with this fingerprint have at its path is its content, of which `size` bytes show.
+    #[must_use]
+    pub fn fits(&self, layers: &str, content: &Attributes, size: u64) -> bool {
+        content.kind == Kind::File
+            && self.layers.as_ref().is_none_or(|known| known == layers)
+            && self.length.unwrap_or(size) == content.size
+            && size <= content.size
+    }
+
+    /// Finds the content in the layers. `within` is what of them shows in the directory that the copy, called `name` and
+    /// `size` bytes long, is in.
+    ///
+    /// # Errors
+    /// A layer could not answer; that the content is not there is none.
+    pub fn content(
+        &self,
+        stack: &Stack,
+        (within, name): (Option<&Lower>, &[u8]),
+        size: u64,
+    ) -> Result<Option<Lower>, LayerError> {
+        let found = match (&self.path, within) {
+            (Some(path), _) if path.first() == Some(&b'/') => {
+                stack.walk(path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()))?
+            }
+            (path, Some(within)) => stack.lookup(within, path.as_deref().unwrap_or(name))?,
+            (_, None) => None,
+        };
+        let Some(found) = found.filter(|found| found.kind == Kind::File) else { return Ok(None) };
+        let fits = self.fits(&stack.fingerprint(), &stack.attributes(&found)?, size);
+        Ok(fits.then_some(found))
+    }
 }
 
 /// Returns `stat` as the volume shows it: a device kept aside is a device. Only empty files are looked at.
@@ -63,11 +115,19 @@ pub fn shown_attributes(spot: &Spot, stat: &Stat) -> Result<Attributes, DiskErro
     let mut attributes = stat.attributes;
     if attributes.kind == Kind::File
         && attributes.size == 0
-        && let Some((kind, device)) = spot.xattr(NODE)?.as_deref().and_then(parse_device)
+        && let Some((kind, device)) = unless_unreadable(spot.xattr(NODE))?.as_deref().and_then(parse_device)
     {
         (attributes.kind, attributes.device) = (kind, device);
     }
     Ok(attributes)
+}
+
+/// Takes a file that this process may not read for one without attributes: its owner may have forbidden himself to.
+fn unless_unreadable(value: Result<Option<Vec<u8>>, DiskError>) -> Result<Option<Vec<u8>>, DiskError> {
+    match value {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
+        other => other,
+    }
 }
 
 /// Reads a mark, also as the kernel writes it without `userxattr`, which only root can see.
@@ -76,6 +136,27 @@ fn mark(spot: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
         None if is_root() => spot.xattr(&trusted(name)),
         found => Ok(found),
     }
+}
+
+/// Tells whether the file `spot` has attributes only, and where its content is.
+///
+/// # Errors
+/// What the host reports.
+pub fn bare_copy(spot: &Spot) -> Result<Option<BareCopy>, DiskError> {
+    // What cannot be told is no such copy: see `Upper::may_mark_bare`.
+    if unless_unreadable(mark(spot, METACOPY))?.is_none() {
+        return Ok(None);
+    }
+    let (length, layers) = spot.xattr(LENGTH)?.as_deref().and_then(parse_length).unzip();
+    Ok(Some(BareCopy { path: mark(spot, REDIRECT)?, length, layers }))
+}
+
+/// Tells whether the upper directory `root` may hold files that have attributes only and that slotfs has made.
+///
+/// # Errors
+/// What the host reports.
+pub fn may_have_bare_copies(root: &Arc<Directory>) -> Result<bool, DiskError> {
+    Ok(Spot::named(root, b".").xattr(HAS_BARE)?.is_some())
 }
 
 /// Looks at `name` in `directory`, whoever has the upper open; inode numbers are not looked for. The first of what is
@@ -90,7 +171,7 @@ pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Fou
     if kind == Kind::CharacterDevice && stat.attributes.device == 0 {
         return Ok(Some((stat, Found::Whiteout)));
     }
-    if kind == Kind::File && stat.attributes.size == 0 && spot.xattr(WHITEOUT)?.is_some() {
+    if kind == Kind::File && stat.attributes.size == 0 && unless_unreadable(spot.xattr(WHITEOUT))?.is_some() {
         return Ok(Some((stat, Found::Whiteout)));
     }
     let mut entry = UpperEntry {
@@ -100,7 +181,11 @@ pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Fou
         opaque: false,
         impure: false,
         redirect: None,
+        bare: None,
     };
+    if kind == Kind::File {
+        entry.bare = bare_copy(&spot)?.map(Box::new);
+    }
     if kind == Kind::Directory {
         let opaque = mark(&spot, OPAQUE)?;
         entry.opaque = opaque.as_deref() == Some(b"y");
@@ -127,10 +212,80 @@ impl Upper {
         entry.number = self.indexed_number(stat.inode);
         if numbered && entry.number.is_none() && matches!(stat.attributes.kind, Kind::File | Kind::Directory)
         {
-            let value = Spot::named(directory, name).xattr(INODE)?;
+            let value = match Spot::named(directory, name).xattr(INODE) {
+                value if stat.attributes.kind == Kind::File => unless_unreadable(value)?,
+                value => value?,
+            };
             entry.number = value.and_then(|value| self.parse_number(&value));
         }
         Ok(Found::Entry(entry))
+    }
+
+    /// Tells whether a file with these permission bits can say that it has attributes only: who may not read a file may
+    /// not read its attributes either, and would take it for a file of zeros.
+    #[must_use]
+    pub fn may_mark_bare(mode: u32) -> bool {
+        const READ: u32 = 0o400;
+        is_root() || mode & READ != 0
+    }
+
+    /// Marks the file `spot` as one that has attributes only. The mark that makes it one comes last.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn mark_bare(&self, spot: &Spot, path: &[u8], length: u64) -> Result<(), DiskError> {
+        spot.set_xattr(REDIRECT, path, XattrFlag::Set)?;
+        let layers = self.layers.get().map_or("", String::as_str);
+        spot.set_xattr(LENGTH, format!("{length}:{layers}").as_bytes(), XattrFlag::Set)?;
+        spot.set_xattr(METACOPY, b"", XattrFlag::Set)
+    }
+
+    /// Notes, before the first one is there, that this directory may hold files that have attributes only.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn expect_bare_copies(&self) -> Result<(), DiskError> {
+        if self.bare_noted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Spot::named(self.root(), b".").set_xattr(HAS_BARE, b"y", XattrFlag::Set)?;
+        self.root().sync()?;
+        self.bare_noted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tells whether this directory may hold files that have attributes only and that slotfs has made.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn may_have_bare_copies(&self) -> Result<bool, DiskError> {
+        may_have_bare_copies(self.root())
+    }
+
+    /// Notes that this directory holds none any more.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn expect_no_bare_copies(&self) -> Result<(), DiskError> {
+        self.bare_noted.store(false, Ordering::Relaxed);
+        Spot::named(self.root(), b".").remove_xattr(HAS_BARE)
+    }
+
+    /// Marks the file `spot`, whose content has been brought, as one like any other. The mark that makes the difference
+    /// goes first; what a crash leaves of the others means nothing.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn mark_filled(&self, spot: &Spot) -> Result<(), DiskError> {
+        for name in [METACOPY, REDIRECT, LENGTH] {
+            let names = [name.to_vec(), trusted(name)];
+            for name in names.iter().take(if is_root() { 2 } else { 1 }) {
+                if spot.xattr(name)?.is_some() {
+                    spot.remove_xattr(name)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the stable inode number of `spot`, a file or directory.

@@ -16,7 +16,7 @@ mod duplicate;
 pub mod format;
 pub mod index;
 pub mod owner;
-mod shared;
+pub(crate) mod shared;
 pub mod take_back;
 pub mod view;
 mod whiteout;
@@ -24,7 +24,7 @@ mod work;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::FlockOperation;
@@ -53,6 +53,8 @@ pub struct Upper {
     layers: OnceLock<String>,
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
     device_whiteouts: bool,
+    /// Whether it was noted that there may be files that have attributes only.
+    bare_noted: AtomicBool,
     sequence: AtomicU64,
     /// How much the files take, if the last one to have it open left that behind.
     kept_number: Mutex<Option<u64>>,
@@ -137,6 +139,7 @@ impl Upper {
             index: Mutex::new(index),
             layers: OnceLock::new(),
             device_whiteouts,
+            bare_noted: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
             kept_number: Mutex::new(kept_number),
             _locks: locks,
@@ -159,6 +162,12 @@ impl Upper {
     #[must_use]
     pub fn work(&self) -> &Arc<Directory> {
         &self.work
+    }
+
+    /// Returns which layers it lies over, once that is known.
+    #[must_use]
+    pub fn layers(&self) -> Option<&str> {
+        self.layers.get().map(String::as_str)
     }
 
     fn index(&self) -> MutexGuard<'_, index::Index> {

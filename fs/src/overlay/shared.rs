@@ -17,15 +17,15 @@ use crate::node::Kind;
 
 /// A name that shows a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SharedName {
+pub(crate) struct SharedName {
     /// Number of the layers' node.
-    pub(super) number: u64,
-    pub(super) path: Vec<Vec<u8>>,
+    pub(crate) number: u64,
+    pub(crate) path: Vec<Vec<u8>>,
 }
 
 /// Returns every name of the layers that shows a changed file and is not in the upper directory, sorted by path. Names
 /// in directories that were moved are not among them.
-pub(super) fn shared_names(view: &View, stack: &Stack) -> Result<Vec<SharedName>, LayerError> {
+pub(crate) fn shared_names(view: &View, stack: &Stack) -> Result<Vec<SharedName>, LayerError> {
     let numbers = view.numbers_with_names_left(&stack.fingerprint())?;
     if numbers.is_empty() {
         return Ok(Vec::new());

@@ -182,6 +182,7 @@ impl Upper {
             self.index_directory().remove_tree(&entry.name)?;
         }
         *self.index() = index::Index::default();
+        self.bare_noted.store(false, std::sync::atomic::Ordering::Relaxed);
         for entry in self.root().list()? {
             self.discard(self.root(), &entry.name)?;
         }

@@ -1,9 +1,11 @@
 //! `stat(2)` and what changes it.
 
+use super::copy_up::Need;
 use super::table::Node;
 use super::{Caller, FsError, HandleId, NodeId, SetAttributes, SetTime, Status, Volume, lock};
 use crate::disk::unix::{SetTimes, Spot, TimeChange, set_length};
 use crate::node::{Attributes, Kind};
+use crate::overlay::Upper;
 use crate::overlay::format::shown_attributes;
 
 impl Volume {
@@ -42,8 +44,14 @@ impl Volume {
         if let Some(size) = size {
             self.set_size(&node, handle, size)?;
         } else {
-            self.copy_up(&node, None)?;
+            let need = match mode {
+                Some(mode) if !Upper::may_mark_bare(mode) => Need::Content,
+                _ => Need::Attributes,
+            };
+            self.copy_up(&node, need)?;
         }
+        // Bringing the content changes times, too, and puts back those that it found.
+        let _alone = self.bare(node.id).map(|_| lock(&node.copy_up));
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
         if user.is_some() || group.is_some() {
@@ -75,7 +83,7 @@ impl Volume {
         if i64::try_from(size).is_err() {
             return Err(FsError::Invalid("the length is too large"));
         }
-        self.copy_up(node, Some(size))?;
+        self.copy_up(node, Need::Beginning(size))?;
         let open = handle.and_then(|handle| self.file_handle(handle).ok()).filter(|open| open.access.write);
         let file = match open.and_then(|open| lock(&open.file).clone()) {
             Some(file) => file,
@@ -117,6 +125,9 @@ impl Volume {
         let stat = spot.stat()?.ok_or(FsError::NotFound)?;
         let mut attributes = shown_attributes(spot, &stat)?;
         attributes.links = self.upper_links(node, stat.inode, &attributes);
+        if let Some(bare) = self.bare(node.id) {
+            attributes.blocks = bare.blocks;
+        }
         Ok(Status { inode: node.inode, attributes, lasting: true })
     }
 

@@ -6,40 +6,33 @@
 //!
 //! **Invariant:** content is on disk before the copy hides the original, so a power failure loses neither.
 
-use std::fs::File;
 use std::sync::Arc;
 
-use super::room::full;
-use super::table::{Node, UpperState};
+use super::table::{Bare, Node, UpperState};
 use super::{FsError, NodeId, Volume, lock};
-use crate::disk::unix::{
-    Directory, SetTimes, Spot, XattrFlag, clone_file, is_root, set_length, write_sparse,
-};
-use crate::disk::{Context, DiskError};
-use crate::layer::LayerNode;
+use crate::disk::DiskError;
+use crate::disk::unix::{Directory, SetTimes, Spot, XattrFlag, is_root};
 use crate::layer::stack::Lower;
 use crate::node::{Attributes, Kind};
 use crate::overlay::allowance::Room;
 use crate::overlay::{Temporary, Upper, format};
 
-/// How much is copied at a time, in bytes.
-const PIECE: usize = 1 << 20;
-
 impl Volume {
-    /// Makes sure that `node` is in the upper directory, and the directories that lead to it. Of a file's
-    /// content only the first `keep` bytes are brought, if that is given.
-    pub(super) fn copy_up(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<(), FsError> {
+    /// Makes sure that `node` is in the upper directory with what is needed of it, and the directories that lead to it.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, need: Need) -> Result<(), FsError> {
         let upper = self.writable_upper()?;
-        if self.is_upper(node.id) {
-            return Ok(());
-        }
-        loop {
+        while !self.is_upper(node.id) {
             for directory in self.ancestors_to_copy(node.id) {
-                self.copy_up_one(upper, &directory, None)?;
+                self.copy_up_one(upper, &directory, Need::Attributes)?;
             }
-            if self.copy_up_one(upper, node, keep)? {
-                return Ok(());
+            if self.copy_up_one(upper, node, need)? {
+                break;
             }
+        }
+        match need {
+            Need::Attributes => Ok(()),
+            Need::Content => self.fill(node, None),
+            Need::Beginning(keep) => self.fill(node, Some(keep)),
         }
     }
 
@@ -64,7 +57,7 @@ impl Volume {
     }
 
     /// Copies up `node` alone; `false` when its parents are not there (any more).
-    fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, keep: Option<u64>) -> Result<bool, FsError> {
+    fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, need: Need) -> Result<bool, FsError> {
         let _alone = lock(&node.copy_up);
         if self.is_upper(node.id) {
             return Ok(true);
@@ -72,9 +65,10 @@ impl Volume {
         let lower = node.lower.as_ref().ok_or(FsError::Unknown(node.id.0))?;
         let attributes = self.stack.attributes(lower)?;
         let prepared = upper.temporary();
-        let built = self
-            .copy_node(upper, node, (lower, &attributes, keep), &prepared)
-            .and_then(|()| self.copy_attributes(upper, node, &prepared.spot(), &attributes));
+        let (built, bare) = match self.copy_node(upper, node, (lower, &attributes, need), &prepared) {
+            Ok(bare) => (self.copy_attributes(upper, node, &prepared.spot(), &attributes), bare),
+            Err(error) => (Err(error), None),
+        };
         let counted = match &self.allowance {
             Some(allowance) => {
                 let room = prepared.spot().stat()?.as_ref().and_then(Room::of_stat);
@@ -82,83 +76,63 @@ impl Volume {
             }
             None => None,
         };
-        let published = built.and_then(|()| self.publish_copy(upper, node, prepared, &attributes));
+        let published = built.and_then(|()| self.publish_copy(upper, node, prepared, &attributes, bare));
         if let Some((allowance, room)) = counted.filter(|_| !matches!(published, Ok(true))) {
             allowance.abandoned(room);
         }
         published
     }
 
+    /// Prepares a copy with the content that is needed; returns whether it has none.
     fn copy_node(
         &self,
         upper: &Upper,
         node: &Node,
-        (lower, attributes, keep): (&Lower, &Attributes, Option<u64>),
+        (lower, attributes, need): (&Lower, &Attributes, Need),
         prepared: &Temporary<'_>,
-    ) -> Result<(), FsError> {
+    ) -> Result<Option<Bare>, FsError> {
         match (node.kind, lower.top()) {
-            (Kind::File, Some(top)) => self.copy_content(upper, prepared, top, attributes.size, keep),
-            (Kind::Directory, _) => Ok(upper.work().make_directory(prepared.name(), 0o700)?),
+            (Kind::File, Some(_)) => {
+                if need == Need::Attributes
+                    && let Some(bare) = self.prepare_bare(upper, node, prepared, attributes)?
+                {
+                    return Ok(Some(bare));
+                }
+                self.copy_content(upper, prepared, lower, attributes.size, need)?;
+            }
+            (Kind::Directory, _) => upper.work().make_directory(prepared.name(), 0o700)?,
             (Kind::Symlink, Some((layer, at))) => {
                 let target = self.stack.layer(layer).layer.read_link(at)?;
-                Ok(upper.work().make_symlink(prepared.name(), &target)?)
+                upper.work().make_symlink(prepared.name(), &target)?;
             }
             (kind, _) => {
                 let new = crate::disk::unix::NewSpecial { kind, mode: 0o600, device: attributes.device };
-                self.make_special(upper, prepared, new)
+                self.make_special(upper, prepared, new)?;
             }
         }
+        Ok(None)
     }
 
     fn copy_content(
         &self,
         upper: &Upper,
         prepared: &Temporary<'_>,
-        (layer, at): (u32, LayerNode),
+        lower: &Lower,
         size: u64,
-        keep: Option<u64>,
+        need: Need,
     ) -> Result<(), FsError> {
         let target = upper.work().create_file(prepared.name(), 0o600)?;
         if let Some(allowance) = &self.allowance {
             allowance.begin(Room::of_file(&target)?);
         }
-        let length = keep.map_or(size, |keep| keep.min(size));
+        let length = match need {
+            Need::Beginning(keep) => keep.min(size),
+            Need::Attributes | Need::Content => size,
+        };
         if length == 0 {
             return Ok(());
         }
-        let _reserved = match &self.allowance {
-            Some(allowance) => Some(allowance.reserve(length).ok_or_else(full)?),
-            None => None,
-        };
-        let filled = self.fill_copy(&target, (layer, at), length);
-        if let Some(allowance) = &self.allowance {
-            // Before what was reserved is anybody's again.
-            allowance.settle(|| Room::of_file(&target))?;
-        }
-        filled
-    }
-
-    fn fill_copy(&self, target: &File, (layer, at): (u32, LayerNode), length: u64) -> Result<(), FsError> {
-        let layer = &self.stack.layer(layer).layer;
-        let cloned = match layer.host_file(at)? {
-            Some(source) => clone_file(&source, target)?,
-            None => false,
-        };
-        if !cloned {
-            let mut buffer = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
-            let mut offset = 0;
-            while offset < length {
-                let wanted = usize::try_from(length - offset).unwrap_or(PIECE).min(buffer.len());
-                let count = layer.read(at, offset, &mut buffer[..wanted])?;
-                if count == 0 {
-                    break;
-                }
-                write_sparse(target, offset, &buffer[..count])?;
-                offset += count as u64;
-            }
-        }
-        set_length(target, length)?;
-        Ok(target.sync_all().context("sync", "a copied-up file")?)
+        self.bring(lower, &target, length)
     }
 
     /// Gives the copy what the original has. Attributes come before the mode, which may forbid setting them.
@@ -196,6 +170,7 @@ impl Volume {
         node: &Arc<Node>,
         prepared: Temporary<'_>,
         attributes: &Attributes,
+        bare: Option<Bare>,
     ) -> Result<bool, FsError> {
         let _names = self.names_mut();
         let name = match self.place_for_copy(node.id)? {
@@ -209,23 +184,23 @@ impl Volume {
         let is_linked = node.kind != Kind::Directory && attributes.links > 1;
         if is_linked || !matches!(node.kind, Kind::File | Kind::Directory) {
             if !is_linked && name.is_none() {
-                return self.keep_nameless(node, &prepared);
+                return self.keep_nameless(node, &prepared, bare);
             }
             if is_linked {
                 upper.set_names_left(node.inode, left)?;
             }
             upper.publish_indexed(prepared, node.inode, inode)?;
-            lock(&self.table).copied_up(node.id, state);
+            lock(&self.table).copied_up(node.id, state, bare);
             self.link_known_names(upper, node, is_linked.then_some(left))?;
             return Ok(true);
         }
         let Some((parent, name)) = name else {
-            return self.keep_nameless(node, &prepared);
+            return self.keep_nameless(node, &prepared, bare);
         };
         let directory = self.upper_directory(parent)?;
         self.mark_impure(parent, &directory)?;
         keeping_times(&directory, || prepared.publish(&directory, &name))?;
-        lock(&self.table).copied_up(node.id, state);
+        lock(&self.table).copied_up(node.id, state, bare);
         self.touched(parent);
         Ok(true)
     }
@@ -241,7 +216,12 @@ impl Volume {
     }
 
     /// The node has lost its last name: the copy lives as long as the node does.
-    fn keep_nameless(&self, node: &Node, prepared: &Temporary<'_>) -> Result<bool, FsError> {
+    fn keep_nameless(
+        &self,
+        node: &Node,
+        prepared: &Temporary<'_>,
+        bare: Option<Bare>,
+    ) -> Result<bool, FsError> {
         let pinned = prepared.spot().pin()?;
         if let Some(allowance) = &self.allowance
             && let Some(room) = prepared.spot().stat()?.as_ref().and_then(Room::of_stat)
@@ -250,6 +230,7 @@ impl Volume {
         }
         if let Some(slot) = lock(&self.table).slot_mut(node.id) {
             slot.detached = Some(pinned);
+            slot.bare = bare;
         }
         Ok(true)
     }
@@ -285,6 +266,17 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// What is needed of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Attributes and names; a file's content may stay where it is.
+    Attributes,
+    /// All of the content.
+    Content,
+    /// Of the content only so many bytes from its beginning.
+    Beginning(u64),
 }
 
 enum Place {

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use super::copy_up::Need;
 use super::look::{check_name, upper_inode};
 use super::table::{NewNode, Node, UpperState};
 use super::{Access, Caller, Entry, FsError, NodeId, Opened, Volume, lock};
@@ -149,7 +150,7 @@ impl Volume {
                 return Err(FsError::Exists);
             }
             self.check_writable_name(parent, name)?;
-            self.copy_up(&view.node, None)?;
+            self.copy_up(&view.node, Need::Attributes)?;
             if let Some(build) = build.take() {
                 build(upper, &prepared)?;
                 self.give_owner(&view.node, caller, kind, mode, &prepared)?;
@@ -166,7 +167,7 @@ impl Volume {
         let state = appear(prepared, &directory, name, kind)?;
         self.touched(parent);
         let inode = upper_inode(state.inode);
-        let new = NewNode { kind, inode, lower: None, lower_path: None, upper: Some(state) };
+        let new = NewNode { kind, inode, lower: None, lower_path: None, upper: Some(state), bare: None };
         let node = self.add_named(parent, name, new);
         let spot = Spot::Named { directory, name: name.into() };
         Ok((Entry { node: node.id, status: self.upper_status(&node, &spot)? }, node))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::copy_up::Need;
 use super::look::{check_name, needs_look};
 use super::{Entry, FsError, NodeId, Volume, lock};
 use crate::node::Kind;
@@ -26,8 +27,8 @@ impl Volume {
             }
             self.check_writable(&node)?;
             self.check_writable_name(parent, name)?;
-            self.copy_up(&view.node, None)?;
-            self.copy_up(&node, None)?;
+            self.copy_up(&view.node, Need::Attributes)?;
+            self.copy_up(&node, Need::Attributes)?;
             let Some(_names) = self.names_if_unchanged(&[&view]) else { continue };
             let directory = self.upper_directory(parent)?;
             let spot = self.upper_spot(&node)?;

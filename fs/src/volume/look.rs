@@ -229,8 +229,11 @@ impl Volume {
         let Some(lower) = self.stack.lookup(within, name)? else { return Ok(None) };
         let mut new = self.lower_node(view, name, lower);
         // A copy in the index shows under every name of the original.
-        if let Some(inode) = self.upper.as_ref().and_then(|upper| upper.indexed_file(new.inode)) {
+        if let Some(upper) = &self.upper
+            && let Some(inode) = upper.indexed_file(new.inode)
+        {
             new.upper = Some(UpperState { inode, opaque: false, impure: false });
+            new.bare = self.bare_of_index(upper, &new)?;
         }
         Ok(Some(new))
     }
@@ -240,19 +243,26 @@ impl Volume {
         let kind = entry.attributes.kind;
         let state = UpperState { inode: entry.inode, opaque: entry.opaque, impure: entry.impure };
         let (mut lower, mut lower_path) = (None, None);
+        let mut bare = None;
         if kind == Kind::Directory && !entry.opaque {
-            (lower, lower_path) = self.lower_directory(view, name, entry.redirect.as_deref())?;
+            let redirect = entry.redirect.as_deref();
+            (lower, lower_path) = self.lower_of(view, name, redirect, Kind::Directory)?;
+        } else if let Some(copy) = &entry.bare {
+            let (content, _) = self.lower_of(view, name, copy.path.as_deref(), Kind::File)?;
+            (lower, bare) = self.bare_from(content, copy, entry.attributes.size)?;
         }
         let inode = entry.number.unwrap_or_else(|| upper_inode(entry.inode));
-        Ok(NewNode { kind, inode, lower, lower_path, upper: Some(state) })
+        Ok(NewNode { kind, inode, lower, lower_path, upper: Some(state), bare })
     }
 
-    /// Finds what of the layers shows in a directory of the upper: under its redirect, else under its name.
-    fn lower_directory(
+    /// Finds what of the layers, if it is of this kind, shows in something of the upper: under its redirect, else under
+    /// its name.
+    fn lower_of(
         &self,
         view: &DirectoryView,
         name: &[u8],
         redirect: Option<&[u8]>,
+        kind: Kind,
     ) -> Result<(Option<Lower>, Option<Arc<LowerPath>>), FsError> {
         let (lower, path) = match redirect {
             Some(path) if path.first() == Some(&b'/') => {
@@ -269,7 +279,7 @@ impl Volume {
             }
         };
         match lower {
-            Some(lower) if lower.kind == Kind::Directory => Ok((Some(lower), path)),
+            Some(lower) if lower.kind == kind => Ok((Some(lower), path)),
             _ => Ok((None, None)),
         }
     }
@@ -278,7 +288,14 @@ impl Volume {
     fn lower_node(&self, view: &DirectoryView, name: &[u8], lower: Lower) -> NewNode {
         let lower_path = (lower.kind == Kind::Directory)
             .then(|| Arc::new(LowerPath { parent: view.node.lower_path.clone(), name: name.into() }));
-        NewNode { kind: lower.kind, inode: lower.inode(), lower: Some(lower), lower_path, upper: None }
+        NewNode {
+            kind: lower.kind,
+            inode: lower.inode(),
+            lower: Some(lower),
+            lower_path,
+            upper: None,
+            bare: None,
+        }
     }
 
     /// Makes what was found known, unless the directory has changed since `view` was taken.

@@ -4,6 +4,7 @@
 
 mod access_list;
 mod attribute;
+mod bare;
 mod change;
 mod copy_up;
 mod create;
@@ -26,6 +27,7 @@ mod xattr;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+pub use bare::BareFile;
 pub use error::FsError;
 pub use types::*;
 
@@ -74,8 +76,15 @@ impl Volume {
         upper: Option<Upper>,
         options: VolumeOptions,
     ) -> Result<Self, FsError> {
-        let all_writable = layers.iter().all(|layer| layer.writable);
-        let stack = Stack::new(layers);
+        Self::over(Stack::new(layers), upper, options)
+    }
+
+    /// As [`Self::new`], with layers that were joined already.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(stack: Stack, upper: Option<Upper>, options: VolumeOptions) -> Result<Self, FsError> {
+        let all_writable = stack.is_writable();
         let lower = stack.root()?;
         let state = match &upper {
             Some(upper) => Some(bind(&stack, upper, &lower)?),
@@ -91,6 +100,7 @@ impl Volume {
             lower: Some(lower),
             lower_path: None,
             upper: state,
+            bare: None,
         };
         Ok(Self {
             allowance,

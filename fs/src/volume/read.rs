@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::copy_up::Need;
 use super::table::Node;
 use super::{Access, FsError, HandleId, NodeId, Opened, Volume};
 use crate::disk::DiskError;
@@ -26,13 +27,16 @@ impl Volume {
         }
         if access.write || truncate {
             self.check_writable(&node)?;
-            self.copy_up(&node, truncate.then_some(0))?;
+            self.copy_up(&node, if truncate { Need::Beginning(0) } else { Need::Content })?;
         }
-        let file = {
-            let _names = self.names();
-            match self.spot(&node)? {
-                Some(spot) => Some(Arc::new(spot.open_file(access.write, access.append)?)),
-                None => None,
+        let file = match self.bare(node.id) {
+            Some(_) => None,
+            None => {
+                let _names = self.names();
+                match self.spot(&node)? {
+                    Some(spot) => Some(Arc::new(spot.open_file(access.write, access.append)?)),
+                    None => None,
+                }
             }
         };
         if truncate {
@@ -61,7 +65,9 @@ impl Volume {
 
     /// Returns the host file behind a node of a layer, if the node can never be copied up while it is open.
     fn lasting_host_file(&self, node: &Node) -> Result<Option<Arc<File>>, FsError> {
-        match node.lower.as_ref().and_then(|lower| lower.top()) {
+        match node.lower.as_ref().and_then(|lower| lower.content()) {
+            // A bare copy gets its content as soon as somebody writes.
+            _ if self.bare(node.id).is_some() => Ok(None),
             Some((layer, at)) if self.upper.is_none() || !self.stack.layer(layer).writable => {
                 Ok(self.stack.layer(layer).layer.host_file(at)?)
             }
@@ -89,6 +95,7 @@ impl Volume {
                 let open = self.file_handle(handle)?;
                 self.current_file(&open)?
             }
+            None if self.bare(node.id).is_some() => None,
             None => {
                 let _names = self.names();
                 match self.spot(&node)? {
@@ -97,11 +104,10 @@ impl Volume {
                 }
             }
         };
-        if let Some(file) = file {
-            return read_all(&file, offset, buffer);
+        match file {
+            Some(file) => read_all(&file, offset, buffer),
+            None => self.read_layers(&node, offset, buffer),
         }
-        let Some((layer, at)) = node.lower.as_ref().and_then(|lower| lower.top()) else { return Ok(0) };
-        Ok(self.stack.layer(layer).layer.read(at, offset, buffer)?)
     }
 
     /// `readlink(2)`.

@@ -5,6 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::copy_up::Need;
 use super::look::DirectoryView;
 use super::table::Node;
 use super::{FsError, NodeId, Volume, lock};
@@ -29,7 +30,7 @@ impl Volume {
             self.check_writable_name(parent, name)?;
             let below = self.shines_through(&view, name)?;
             if below {
-                self.copy_up(&view.node, None)?;
+                self.copy_up(&view.node, Need::Attributes)?;
             }
             let links = self.original_links(&node)?;
             let Some(_names) = self.names_if_unchanged(&[&view]) else { continue };
@@ -63,7 +64,7 @@ impl Volume {
             self.check_writable_name(parent, name)?;
             let below = self.shines_through(&view, name)?;
             if below {
-                self.copy_up(&view.node, None)?;
+                self.copy_up(&view.node, Need::Attributes)?;
             }
             let Some(_names) = self.names_if_unchanged(&[&view, &own]) else { continue };
             let directory = self.upper_directory(parent)?;

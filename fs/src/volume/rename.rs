@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use super::copy_up::Need;
 use super::look::{DirectoryView, Held, check_name, needs_look};
 use super::remove::Fate;
 use super::table::{LowerPath, Node};
@@ -57,9 +58,9 @@ impl Volume {
             if !self.check_rename(&from, &to, &moved, target.as_ref(), mode)? {
                 return Ok(());
             }
-            self.copy_up(&from.parent.node, None)?;
-            self.copy_up(&to.parent.node, None)?;
-            self.copy_up(&moved, None)?;
+            self.copy_up(&from.parent.node, Need::Attributes)?;
+            self.copy_up(&to.parent.node, Need::Attributes)?;
+            self.copy_up(&moved, Need::Attributes)?;
             let mut views = vec![&from.parent, &to.parent];
             let target_view = match &target {
                 Some(target) if target.kind == Kind::Directory => Some(self.directory_view(target.id)?),
@@ -67,7 +68,7 @@ impl Volume {
             };
             if mode == RenameMode::Exchange {
                 if let Some(target) = &target {
-                    self.copy_up(target, None)?;
+                    self.copy_up(target, Need::Attributes)?;
                 }
             } else if let Some(view) = &target_view {
                 if !self.list(view)?.entries.is_empty() {

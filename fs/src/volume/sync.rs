@@ -24,8 +24,12 @@ impl Volume {
         }
         if node.kind == Kind::File {
             let open = handle.and_then(|handle| self.file_handle(handle).ok());
-            let file = match open {
+            let current = match open {
                 Some(open) => self.current_file(&open)?,
+                None => None,
+            };
+            let file = match current {
+                Some(file) => Some(file),
                 None => {
                     let _names = self.names();
                     Some(Arc::new(self.upper_spot(&node)?.open_file(false, false)?))

@@ -84,6 +84,15 @@ impl Children {
     }
 }
 
+/// A file in the upper directory that has attributes only: its content is that of the node in the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bare {
+    /// How much of the content is shown, in bytes; less than all of it after a crash while it was cut.
+    pub(super) size: u64,
+    /// What the content takes, in units of 512 bytes.
+    pub(super) blocks: u64,
+}
+
 /// What changes about a node.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -94,6 +103,8 @@ pub(super) struct Slot {
     /// Counts changes of the names in this directory.
     pub(super) version: u64,
     pub(super) upper: Option<UpperState>,
+    /// Whether the file in the upper directory has attributes only.
+    pub(super) bare: Option<Bare>,
     /// Without a known name: the file itself, kept for those who still hold the node.
     pub(super) detached: Option<Arc<OwnedFd>>,
     /// A directory that was removed.
@@ -110,6 +121,7 @@ pub(super) struct NewNode {
     pub(super) lower: Option<Lower>,
     pub(super) lower_path: Option<Arc<LowerPath>>,
     pub(super) upper: Option<UpperState>,
+    pub(super) bare: Option<Bare>,
 }
 
 /// All known nodes. The kernel may know millions, so a node is kept small, and none moves when the table grows.
@@ -182,6 +194,7 @@ impl Table {
             children: Children::default(),
             version: 0,
             upper: new.upper,
+            bare: new.bare,
             detached: None,
             removed: false,
             references: 0,
@@ -229,8 +242,9 @@ impl Table {
     }
 
     /// Notes that a node of the layers now lives in the upper directory.
-    pub(super) fn copied_up(&mut self, id: NodeId, upper: UpperState) {
+    pub(super) fn copied_up(&mut self, id: NodeId, upper: UpperState, bare: Option<Bare>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.bare = bare;
         slot.upper = Some(upper);
         self.by_upper.insert(upper.inode, id);
         if let Some(lower) = &slot.node.lower {
@@ -313,7 +327,7 @@ mod tests {
 
     fn upper_file(inode: u64) -> NewNode {
         let upper = UpperState { inode, opaque: false, impure: false };
-        NewNode { kind: Kind::File, inode, lower: None, lower_path: None, upper: Some(upper) }
+        NewNode { kind: Kind::File, inode, lower: None, lower_path: None, upper: Some(upper), bare: None }
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct VolumeOptions {
     pub devices: bool,
     /// How many bytes the files of the upper directory may take; `None` leaves that to the disk.
     pub limit: Option<u64>,
+    /// Files of at least this many bytes are copied up without their content while only their attributes or names
+    /// change; `None`: never. Whatever is said here, such copies of earlier times are read.
+    pub bare_copies: Option<u64>,
 }
 
 /// A node's attributes and its stable inode number.

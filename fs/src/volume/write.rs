@@ -103,6 +103,9 @@ impl Volume {
         if let Some(file) = &*lock(&open.file) {
             return Ok(Some(Arc::clone(file)));
         }
+        if self.bare(open.node.id).is_some() {
+            return Ok(None);
+        }
         // Copied up by another handle since this one was opened.
         let file = {
             let _names = self.names();

@@ -1,5 +1,6 @@
 //! Extended attributes.
 
+use super::copy_up::Need;
 use super::table::Node;
 use super::{FsError, NodeId, Volume, XattrMode};
 use crate::disk::DiskError;
@@ -57,7 +58,7 @@ impl Volume {
     ) -> Result<(), FsError> {
         let node = self.node(node)?;
         self.check_attribute_change(&node, name)?;
-        self.copy_up(&node, None)?;
+        self.copy_up(&node, Need::Attributes)?;
         let flag = match mode {
             XattrMode::Set => XattrFlag::Set,
             XattrMode::Create => XattrFlag::Create,
@@ -80,7 +81,7 @@ impl Volume {
     pub fn remove_extended_attribute(&self, node: NodeId, name: &[u8]) -> Result<(), FsError> {
         let node = self.node(node)?;
         self.check_attribute_change(&node, name)?;
-        self.copy_up(&node, None)?;
+        self.copy_up(&node, Need::Attributes)?;
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
         self.counted_attributes(&spot, 0, || spot.remove_xattr(&stored_name(name)).map_err(absent_attribute))

@@ -226,7 +226,7 @@ impl Layers {
             self.drop_writes(request, upper, |slot| slot.drop_at_start)?;
         }
         let limit = request.spill.as_ref().and_then(|spill| spill.limit);
-        let options = VolumeOptions { limit, ..VolumeOptions::default() };
+        let options = VolumeOptions { limit, bare_copies: request.bare_copies, ..VolumeOptions::default() };
         Volume::new(self.placed.clone(), upper, options)
             .map_err(|source| AssembleError::Volume { path: request.package.clone(), source })
     }

@@ -24,7 +24,9 @@ use super::halfway::Halfway;
 use super::live::{Ended, Session};
 use super::place::{Lease, Place, StartLock};
 use super::recover;
-use super::request::{DecodeLimits, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION};
+use super::request::{
+    BARE_COPIES, DecodeLimits, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION,
+};
 use super::served::Served;
 use super::start::{self, Found, Patience};
 
@@ -417,6 +419,16 @@ impl Preparation<'_> {
         Ok(started?)
     }
 
+    /// Tells whether what is written now will always lie over the same layers, so that a copy may leave its content in
+    /// them: no slot is ever left out, and nothing is carried over to the next build of the package.
+    fn keeps_its_layers(&self) -> bool {
+        let package = &self.examined.package;
+        let production = Wishes { production: true, ..Wishes::default() };
+        let always = plan::slots(package, &production, plan::machine())
+            .is_ok_and(|slots| slots.iter().all(|slot| slot.in_setup && slot.in_run));
+        always && self.examined.identity().is_some() && plan::kept_on_upgrade(package, &self.slots).is_empty()
+    }
+
     fn request(&self, purpose: Purpose) -> ServeRequest {
         let is_in = |slot: &&SlotPlan| match purpose {
             Purpose::Setup => slot.in_setup,
@@ -472,6 +484,7 @@ impl Preparation<'_> {
                 work: self.workenv.work(),
                 limit: settings.max_upper.value.map(|limit| limit.0),
             }),
+            bare_copies: self.keeps_its_layers().then_some(BARE_COPIES),
             read_only: purpose == Purpose::Run && run_is_read_only,
             settled: self.wanted.settled,
             prefetch: settings.prefetch.value && (purpose == Purpose::Run || is_launch),

@@ -17,6 +17,10 @@ use crate::workenv::{Cache, Workenv, WorkenvName};
 /// The version of the request and of the session record; another one is not understood.
 pub const VERSION: u32 = 1;
 
+/// Files of at least so many bytes are copied up without content where that will do. Below it, a copy costs hardly more
+/// than the sync that both need, and whoever reads the upper directory without slotfs finds the content in it.
+pub const BARE_COPIES: u64 = 1 << 20;
+
 /// What the mounted tree is for; it decides which slots are in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,6 +126,10 @@ pub struct ServeRequest {
     pub slots: Vec<ServedSlot>,
     /// Where writes go; `None` shows the slots alone, as they are.
     pub spill: Option<Spill>,
+    /// From how many bytes on files are copied up without content where that will do; `None`: never. Missing in the
+    /// records of earlier versions.
+    #[serde(default)]
+    pub bare_copies: Option<u64>,
     /// Whether the kernel refuses every change.
     pub read_only: bool,
     /// Whether everything is indexed before the answer, rather than while the mount answers already.
@@ -255,6 +263,7 @@ pub(crate) mod tests {
                 prefetch: true,
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into(), limit: Some(1 << 30) }),
+            bare_copies: Some(BARE_COPIES),
             read_only: false,
             settled: true,
             prefetch: true,

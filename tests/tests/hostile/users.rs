@@ -61,6 +61,30 @@ fn package(home: &Home) -> String {
 }
 
 #[test]
+fn an_ordinary_user_lays_directories_over_each_other() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let Some(user) = User::new() else { return };
+    for name in ["lower", "upper", "work", "target"] {
+        let path = user.home.path(name);
+        std::fs::create_dir(&path).unwrap();
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    std::fs::write(user.home.path("lower/file"), "text").unwrap();
+    let options = "lowerdir=lower,upperdir=upper,workdir=work,nosuid,relatime,sync";
+    if std::fs::metadata("/dev/fuse").unwrap().permissions().mode() & 0o006 != 0o006 {
+        let done = user.run(&["overlay", "-o", options, "target"]).code(112);
+        assert!(done.stderr.contains("/dev/fuse"), "{}", done.stderr);
+        return;
+    }
+    user.run(&["overlay", "-o", options, "target"]).success();
+    assert_eq!(user.home.mounts(), [user.home.path("target")]);
+    user.run(&["unmount", "target"]).success();
+    assert!(user.home.mounts().is_empty());
+}
+
+#[test]
 fn an_ordinary_user_runs_a_package() {
     if missing_fuse().is_some() {
         return;

@@ -39,7 +39,8 @@ fn device_numbers_are_shown_as_they_are() {
             target: Vec::new(),
             writable: false,
         };
-        let options = slotfs_fs::volume::VolumeOptions { devices: true, limit: None };
+        let options =
+            slotfs_fs::volume::VolumeOptions { devices: true, ..slotfs_fs::volume::VolumeOptions::default() };
         slotfs_fs::volume::Volume::new(vec![placed], None, options).unwrap()
     };
     let Some(mounted) = Mounted::new(volume) else { return };

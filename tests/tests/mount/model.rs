@@ -11,13 +11,18 @@ use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::layers;
 
-fn run(operations: &[Operation], options: fn(&mut MountOptions)) -> Result<(), TestCaseError> {
+fn run(
+    operations: &[Operation],
+    options: fn(&mut MountOptions),
+    bare_copies: Option<u64>,
+) -> Result<(), TestCaseError> {
     // Modes are what they are asked to be.
     rustix::process::umask(rustix::fs::Mode::empty());
     let folder = tempfile::tempdir().unwrap();
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
-    let Some(mut subject) = MountedSubject::new(folder.path().to_path_buf(), layers, options) else {
+    let folder = folder.path().to_path_buf();
+    let Some(mut subject) = MountedSubject::new(folder, layers, options, bare_copies) else {
         return Ok(());
     };
     let mut inodes = BTreeMap::new();
@@ -62,13 +67,20 @@ proptest! {
 
     #[test]
     fn a_mount_behaves_as_the_oracle_says(operations in prop::collection::vec(operation(), 1..30)) {
-        run(&operations, |_| {})?;
+        run(&operations, |_| {}, None)?;
     }
 
     #[test]
     fn a_mount_without_passthrough_behaves_as_the_oracle_says(
         operations in prop::collection::vec(operation(), 1..30)
     ) {
-        run(&operations, |options| options.open = OpenMode::Requests)?;
+        run(&operations, |options| options.open = OpenMode::Requests, None)?;
+    }
+
+    #[test]
+    fn a_mount_whose_copies_come_without_content_behaves_as_the_oracle_says(
+        operations in prop::collection::vec(operation(), 1..30)
+    ) {
+        run(&operations, |_| {}, Some(1))?;
     }
 }

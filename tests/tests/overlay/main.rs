@@ -5,5 +5,6 @@
 mod ending;
 mod helper;
 mod layers;
+mod metadata;
 mod refusals;
 mod support;

@@ -2,44 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use slotfs_tests::command::{Home, missing_fuse};
+use slotfs_tests::command::missing_fuse;
 use slotfs_tests::tree;
 
-use super::support::{mounted, write};
-
-/// Writes the archive into the home.
-fn archive(home: &Home, file: &str) -> PathBuf {
-    let path = home.path(file);
-    let output = fs::File::create(&path).unwrap();
-    let status = home.slotfs(["diff", "app", "--tar"]).stdout(output).status().unwrap();
-    assert!(status.success());
-    path
-}
-
-/// Puts an OCI layer over `root`, as image tools do it.
-fn apply(home: &Home, archive: &Path, root: &Path) {
-    let bytes = fs::read(archive).unwrap();
-    for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
-        let path = entry.unwrap().path().unwrap().into_owned();
-        let name = path.file_name().unwrap().to_str().unwrap_or_default().to_owned();
-        let parent = root.join(path.parent().unwrap());
-        if name == ".wh..wh..opq" {
-            for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
-            }
-        } else if let Some(removed) = name.strip_prefix(".wh.") {
-            let path = parent.join(removed);
-            fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap();
-        }
-    }
-    let mut command = home.program("tar");
-    command.arg("-xpf").arg(archive).arg("-C").arg(root);
-    command.args(["--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "--overwrite"]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
+use super::support::{apply, archive, mounted, write};
 
 #[test]
 fn the_archive_over_the_package_is_what_the_mount_shows() {

@@ -28,7 +28,8 @@ fn start(folder: &Path, limit: u64) -> Volume {
     let layer = MemoryLayer::builder().file("small", 0o644, *b"small").file("large", 0o644, vec![7; 3 << 20]);
     let layer = Arc::new(layer.build().unwrap());
     let placed = PlacedLayer { name: "slot".into(), layer, target: Vec::new(), writable: true };
-    Volume::new(vec![placed], Some(upper), VolumeOptions { devices: false, limit: Some(limit) }).unwrap()
+    Volume::new(vec![placed], Some(upper), VolumeOptions { limit: Some(limit), ..VolumeOptions::default() })
+        .unwrap()
 }
 
 /// What the volume kept as its number when it was closed, and what the disk says.
@@ -287,7 +288,7 @@ fn whatever_happens_the_count_is_that_of_the_disk() {
                 .file("plain", 0o644, vec![4; 30_000]);
             let layer = Arc::new(layer.build().unwrap());
             let placed = PlacedLayer { name: "slot".into(), layer, target: Vec::new(), writable: true };
-            let options = VolumeOptions { devices: false, limit: Some(300_000) };
+            let options = VolumeOptions { limit: Some(300_000), ..VolumeOptions::default() };
             Volume::new(vec![placed], Some(upper), options).unwrap()
         };
         let mut random = seed;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod archive;
+mod bare;
 mod bound;
 mod diff;
 mod marks;

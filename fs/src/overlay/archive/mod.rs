@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::changes::{listed, shown_below};
-use super::format::{self, Found, UpperEntry};
+use super::format::{self, BareCopy, Found, UpperEntry};
 use super::shared::{SharedName, shared_names};
 use super::view::{Scope, View, present};
 use crate::disk::DiskError;
@@ -26,6 +26,7 @@ use crate::node::{Attributes, Kind};
 
 const WHITEOUT: &[u8] = b".wh.";
 const UNREADABLE: &str = "it may not be read";
+const CONTENT_LOST: &str = "its content is in another build of the package";
 const NO_SOCKETS: &str = "an archive holds no sockets";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -41,6 +42,12 @@ pub enum ArchiveError {
     /// A directory was moved, and what is in it is not known without the layers.
     #[error("the directory `{path}` was moved, and its content is in the package")]
     Moved {
+        /// Where it is now.
+        path: String,
+    },
+    /// Only attributes or names of a file were changed, and its content is not known without the layers.
+    #[error("only attributes or names of `{path}` were changed, and its content is in the package")]
+    Bare {
         /// Where it is now.
         path: String,
     },
@@ -188,7 +195,8 @@ impl Archive<'_> {
             }
             Found::Entry(entry) => {
                 let spot = Spot::named(directory, name);
-                self.node(&spot, &entry.attributes, Written::Upper(inode), &path)
+                let key = Written::Upper(inode);
+                self.node((&spot, level.lower.as_ref()), &entry.attributes, key, &path)
             }
         }
     }
@@ -233,10 +241,10 @@ impl Archive<'_> {
         Ok(())
     }
 
-    /// Writes something that is no directory.
+    /// Writes something that is no directory; `within` is what of the layers shows in the directory it is in.
     fn node(
         &mut self,
-        spot: &Spot,
+        (spot, within): (&Spot, Option<&Lower>),
         attributes: &Attributes,
         key: Written,
         path: &[Vec<u8>],
@@ -246,6 +254,9 @@ impl Archive<'_> {
         }
         let mut file = None;
         if attributes.kind == Kind::File {
+            if let Some(bare) = present(format::bare_copy(spot))?.flatten() {
+                return self.bare(&bare, (spot, within), (attributes, key), path);
+            }
             file = match spot.open_file(false, false) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.left_out.push(LeftOut { path: path.to_vec(), reason: UNREADABLE, is_loss: true });
@@ -279,6 +290,31 @@ impl Archive<'_> {
         Ok(self.tar.entry(&entry)?)
     }
 
+    /// Writes a file whose content is in the layers.
+    fn bare(
+        &mut self,
+        bare: &BareCopy,
+        (spot, within): (&Spot, Option<&Lower>),
+        (attributes, key): (&Attributes, Written),
+        path: &[Vec<u8>],
+    ) -> Result<(), ArchiveError> {
+        let name = joined(path);
+        let Some(stack) = self.stack else {
+            return Err(ArchiveError::Bare { path: String::from_utf8_lossy(&name).into_owned() });
+        };
+        let own = path.last().map_or(&b""[..], Vec::as_slice);
+        let content = bare.content(stack, (within, own), attributes.size)?;
+        let Some((layer, node)) = content.and_then(|content| content.content()) else {
+            self.left_out.push(LeftOut { path: path.to_vec(), reason: CONTENT_LOST, is_loss: true });
+            return Ok(());
+        };
+        if self.is_written(key, attributes, &name)? {
+            return Ok(());
+        }
+        let entry = Entry { attributes: shown_attributes(spot)?, ..Entry::of(attributes, name) };
+        self.layer_file(&entry, &*stack.layer(layer).layer, node)
+    }
+
     /// Writes a link where the same content was written before; tells whether it did.
     fn is_written(
         &mut self,
@@ -309,19 +345,22 @@ impl Archive<'_> {
             && let Some(stat) = present(copy.stat())?.flatten()
         {
             let attributes = format::shown_attributes(&copy, &stat)?;
-            return self.node(&copy, &attributes, Written::Upper(stat.inode), &path);
+            return self.node((&copy, None), &attributes, Written::Upper(stat.inode), &path);
         }
         let attributes = stack.attributes(&lower)?;
         let name = joined(&path);
         if self.may_be_named(&path) {
             let mut entry = Entry::of(&attributes, name.clone());
-            if let Some((layer, node)) = lower.top() {
-                let layer = &stack.layer(layer).layer;
+            if let Some((at, node)) = lower.top() {
+                let layer = &stack.layer(at).layer;
                 entry.attributes = layer.extended_attributes(node)?;
                 match attributes.kind {
                     Kind::Directory => self.tar.entry(&entry)?,
                     _ if self.is_written(Written::Lower(lower.inode()), &attributes, &name)? => {}
-                    Kind::File => self.layer_file(&entry, &**layer, node)?,
+                    Kind::File => {
+                        let (layer, node) = lower.content().unwrap_or((at, node));
+                        self.layer_file(&entry, &*stack.layer(layer).layer, node)?;
+                    }
                     Kind::Symlink => {
                         entry.link = layer.read_link(node)?;
                         self.tar.entry(&entry)?;
@@ -347,7 +386,7 @@ impl Archive<'_> {
                 && let Some(stat) = present(copy.stat())?.flatten()
             {
                 let attributes = format::shown_attributes(&copy, &stat)?;
-                self.node(&copy, &attributes, Written::Upper(stat.inode), &path)?;
+                self.node((&copy, None), &attributes, Written::Upper(stat.inode), &path)?;
             }
         }
         Ok(())

@@ -48,6 +48,9 @@ pub struct Parsed {
     pub work: Option<PathBuf>,
     /// What the mount table is to show.
     pub source: Option<OsString>,
+    /// Whether large files are copied up without content where that will do; with `false` those of earlier mounts get
+    /// their content.
+    pub metacopy: Option<bool>,
     /// How to mount.
     pub mount: GivenOptions,
 }
@@ -111,6 +114,10 @@ impl Parsed {
             }
         }
         let Ok(option) = std::str::from_utf8(option) else { return Ok(false) };
+        if let Some(wish) = option.strip_prefix("metacopy=") {
+            self.metacopy = Some(wish == "on");
+            return Ok(matches!(wish, "on" | "off"));
+        }
         if self.mount_switch(option) {
             return Ok(true);
         }
@@ -217,8 +224,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_named_all_of_it() {
-        let error = parsed("lowerdir=/a,volatile,nosuid,metacopy=off,x-systemd.automount").unwrap_err();
-        assert_eq!(error.to_string(), "unknown mount options `volatile`, `metacopy=off`");
+        let error = parsed("lowerdir=/a,volatile,nosuid,metacopy=maybe,x-systemd.automount").unwrap_err();
+        assert_eq!(error.to_string(), "unknown mount options `volatile`, `metacopy=maybe`");
         let sloppy = Parsed::new(&["lowerdir=/a,volatile".into()], true).unwrap();
         assert_eq!(sloppy.lowers, [PathBuf::from("/a")]);
         assert_eq!(parsed("lowerdir=/a::/b").unwrap_err(), OptionsError::Empty { name: "lowerdir".into() });

@@ -13,13 +13,16 @@ use crate::plan::{self, SlotPlan, Wishes};
 use crate::session::SessionError;
 use crate::session::overlay::request::{GivenLayer, OverlayRequest};
 use crate::session::overlay::start::{self, OverlayError, Started};
-use crate::session::request::{DecodeLimits, FailureCause, ServedSlot, Spill, VERSION};
+use crate::session::request::{BARE_COPIES, DecodeLimits, FailureCause, ServedSlot, Spill, VERSION};
 use crate::session::start::Patience;
 use crate::settings::Overrides;
 use crate::workenv::Cache;
 
 /// How long a mount that ends with its command may stay in use before the command ends without it.
 const LEAVING: Duration = Duration::from_secs(10);
+
+/// How long it may take to bring the content of files that were copied up without it.
+const FILLING: Duration = Duration::from_hours(1);
 
 /// What the mount table shows where nothing else is wanted.
 const USUAL_SOURCE: &str = "overlay";
@@ -34,8 +37,9 @@ const USUAL_SOURCE: &str = "overlay";
 /// The command returns when the mount is up. `slotfs unmount TARGET`, `umount TARGET` and `fusermount3 -u TARGET` end it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\:` and `\,` are no separators; fsname=NAME for the
-    /// mount table; ro, rw, nosuid, nodev, noexec, noatime, nodiratime, norelatime, nostrictatime, nolazytime and their
+    /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\:` and `\,` are no separators; metacopy=on to copy
+    /// large files up without their content while only attributes or names change, metacopy=off to make up for that;
+    /// fsname=NAME for the mount table; ro, rw, nosuid, nodev, noexec, noatime, nodiratime, norelatime, nostrictatime, nolazytime and their
     /// opposites (suid, dev, …), sync, dirsync, nosymfollow, allow_other for the kernel. What is always so (default_permissions,
     /// userxattr, redirect_dir=on, index=on) and what others look at (_netdev, nofail, noauto, user, x-…, comment=…) may
     /// stand there. Any other is refused
@@ -124,13 +128,17 @@ pub fn carry_out(wish: &Wish<'_>, context: &Context) -> Result<Started, Failure>
         mountpoint: start::resolved_mountpoint(&context.environment.absolute(wish.target)),
         layers,
         spill,
+        bare_copies: (wish.options.metacopy == Some(true)).then_some(BARE_COPIES),
+        fill: wish.options.metacopy == Some(false),
         options: wish.options.mount.clone(),
         limits: DecodeLimits { decoded: limits.decoded.0, entries: limits.entries },
         caller: wish.foreground.then(|| std::process::id().cast_signed()),
         log: context.settings.log.filter.value.clone(),
     };
     let log = if wish.foreground { None } else { Some(log(context)) };
-    Ok(start::start(&request, log.as_deref(), Patience::default().ready)?)
+    // To bring content is to copy it.
+    let limit = if request.fill { FILLING } else { Patience::default().ready };
+    Ok(start::start(&request, log.as_deref(), limit)?)
 }
 
 /// Returns where servers of such mounts write what they have to say: beside what packages share, if there can be such

@@ -71,6 +71,10 @@ pub struct OverlayRequest {
     pub layers: Vec<GivenLayer>,
     /// Where writes go; `None` shows the layers as they are.
     pub spill: Option<Spill>,
+    /// From how many bytes on files are copied up without content where that will do; `None`: never.
+    pub bare_copies: Option<u64>,
+    /// Whether those of earlier mounts get their content before this one is made.
+    pub fill: bool,
     /// How to mount.
     pub options: GivenOptions,
     /// Decompression limits.

@@ -70,9 +70,19 @@ fn begin(request: &OverlayRequest) -> Result<Serving, ServeError> {
         Some(spill) => Some(open_upper(spill)?),
         None => None,
     };
-    let options = VolumeOptions { devices: request.options.devices, ..VolumeOptions::default() };
+    let options = VolumeOptions {
+        devices: request.options.devices,
+        bare_copies: request.bare_copies,
+        ..VolumeOptions::default()
+    };
     let volume = Volume::new(layers.placed(), upper, options)
         .map_err(|source| AssembleError::Volume { path: request.mountpoint.clone(), source })?;
+    if request.fill && volume.is_writable() {
+        let failed = |source| AssembleError::Volume { path: request.mountpoint.clone(), source };
+        if volume.may_have_bare_copies().map_err(failed)? {
+            volume.fill_all(&mut |_| {}).map_err(failed)?;
+        }
+    }
     let volume = Arc::new(volume);
     let options = mount_options(request);
     let served = driver::serve(Arc::clone(&volume), &request.mountpoint, &options)?;

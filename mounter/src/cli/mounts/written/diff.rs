@@ -20,7 +20,7 @@ use crate::workenv::Listed;
 ///
 /// A line for each path, grouped by the slot that it belongs to: A added, M changed, D removed, and m where the content
 /// is the package's and only mode, owner or attributes differ (a file that was copied for writing and still has its size
-/// and modification time counts as such). Only what was written is looked at, never the package's own files, so it takes
+/// and modification time counts as such; of a large file of which only attributes or names were changed it is known). Only what was written is looked at, never the package's own files, so it takes
 /// as long as there are changes. It can be asked while programs write; then it is a picture in passing.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -101,8 +101,10 @@ impl From<ArchiveError> for Failure {
         match error {
             ArchiveError::Layer(error) => error.into(),
             ArchiveError::Write(_) => Self::new(FailureKind::Disk, message),
-            ArchiveError::Moved { .. } => Self::new(FailureKind::NotFound, message)
-                .hint("put the package back where it was, or name other paths"),
+            ArchiveError::Moved { .. } | ArchiveError::Bare { .. } => {
+                Self::new(FailureKind::NotFound, message)
+                    .hint("put the package back where it was, or name other paths")
+            }
         }
     }
 }
@@ -141,7 +143,8 @@ fn line(change: &Change, output: &Output) -> String {
     let slash = if change.kind == Some(Kind::Directory) { "/" } else { "" };
     let note = match &change.difference {
         Difference::Added { from: Some(from) } => {
-            format!(" (moved from {})", escaped(from.strip_prefix(b"/").unwrap_or(from)))
+            let word = if change.kind == Some(Kind::Directory) { "moved from" } else { "content of" };
+            format!(" ({word} {})", escaped(from.strip_prefix(b"/").unwrap_or(from)))
         }
         Difference::Changed(parts) if !parts.content => match words(*parts).join(", ") {
             words if words.is_empty() => " (copied, looks the same)".into(),
@@ -193,6 +196,9 @@ pub(super) struct Line {
     /// Where in the package a directory was moved from.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
+    /// Which file of the package has the content, where that was never copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_of: Option<String>,
     kind: Option<Kind>,
     slot: Option<String>,
     size: Option<u64>,
@@ -225,13 +231,17 @@ impl Line {
             Difference::Removed => ("removed", Vec::new(), None),
         };
         let now = change.now.as_ref();
+        let from = moved_from
+            .map(|from| String::from_utf8_lossy(from.strip_prefix(b"/").unwrap_or(&from)).into_owned());
+        let (moved_from, content_of) =
+            if change.kind == Some(Kind::Directory) { (from, None) } else { (None, from) };
         Self {
             path_hex: std::str::from_utf8(&bytes).is_err().then(hex),
             path,
             change: word,
             differs,
-            moved_from: moved_from
-                .map(|from| String::from_utf8_lossy(from.strip_prefix(b"/").unwrap_or(&from)).into_owned()),
+            moved_from,
+            content_of,
             kind: change.kind,
             slot: stack.zip(change.owner).map(|(stack, owner)| stack.layer(owner).name.clone()),
             size: now.filter(|now| now.kind == Kind::File).map(|now| now.size),

@@ -183,7 +183,7 @@ fn id_of(listed: &Listed) -> Result<&PackageId, Failure> {
 }
 
 /// Shows a bar while `act` tells how many bytes are done.
-fn with_bar<T>(
+pub(super) fn with_bar<T>(
     title: &str,
     total: u64,
     context: &Context,
