@@ -117,19 +117,30 @@ impl Store {
         layout::object(&self.root, digest).exists()
     }
 
+    /// Reads the whole object and compares its digest; `None` when it is not here. Nothing is changed.
+    ///
+    /// # Errors
+    /// The object cannot be read.
+    pub fn is_intact(&self, digest: &Digest) -> Result<Option<bool>, DiskError> {
+        let Some(file) = self.open_object(digest)? else { return Ok(None) };
+        let path = layout::object(&self.root, digest);
+        let length = file.metadata().context("stat", &path)?.len();
+        let range = crate::disk::range::FileRange::new(Arc::new(file), 0, length);
+        let found = range.map(|range| Digest::of_range(&range)).transpose().context("read", &path)?;
+        Ok(Some(found == Some(*digest)))
+    }
+
     /// Reads the whole object and compares its digest; a damaged one is removed.
     ///
     /// # Errors
     /// The object cannot be read or removed.
     pub fn verify(&self, digest: &Digest) -> Result<bool, DiskError> {
-        let Some(file) = self.open_object(digest)? else { return Ok(false) };
-        let path = layout::object(&self.root, digest);
-        let length = file.metadata().context("stat", &path)?.len();
-        let range = crate::disk::range::FileRange::new(Arc::new(file), 0, length);
-        let found = range.map(|range| Digest::of_range(&range)).transpose().context("read", &path)?;
-        if found == Some(*digest) {
-            return Ok(true);
+        match self.is_intact(digest)? {
+            Some(true) => return Ok(true),
+            None => return Ok(false),
+            Some(false) => {}
         }
+        let path = layout::object(&self.root, digest);
         tracing::error!("`{}` does not hold what its name says; it is removed", path.display());
         self.remove(digest)?;
         Ok(false)

@@ -93,7 +93,7 @@ fn ledger(cache: &Cache) -> Ledger {
 }
 
 /// Returns the store, which is not made for that; `None` where it is missing, or a link out of the cache.
-fn existing_store(cache: &Cache) -> Option<Store> {
+pub(super) fn existing_store(cache: &Cache) -> Option<Store> {
     is_inside(cache, store::FOLDER).then(|| Store::existing(&cache.shared())).flatten()
 }
 
@@ -101,6 +101,11 @@ fn existing_store(cache: &Cache) -> Option<Store> {
 fn is_inside(cache: &Cache, folder: &str) -> bool {
     let is_own = |path: PathBuf| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
     is_own(cache.shared()) && is_own(cache.shared().join(folder))
+}
+
+/// Lists the slot indexes.
+pub(super) fn indexes(cache: &Cache) -> Result<Vec<index::Stored>, DiskError> {
+    if is_inside(cache, index::FOLDER) { index::list(&cache.shared()) } else { Ok(Vec::new()) }
 }
 
 /// Returns what the store takes.
@@ -112,9 +117,7 @@ pub(super) fn size(cache: &Cache) -> Result<StoreSize, DiskError> {
             ControlFlow::Continue(())
         })?;
     }
-    if is_inside(cache, index::FOLDER) {
-        size.indexes = index::list(&cache.shared())?.iter().map(|stored| stored.length).sum();
-    }
+    size.indexes = indexes(cache)?.iter().map(|stored| stored.length).sum();
     if is_inside(cache, "verified-v1") {
         size.records = ledger(cache).list()?.iter().map(|record| record.length).sum();
     }
@@ -142,7 +145,7 @@ pub(super) fn gather(
     let environments_of = |slots: &BTreeSet<Digest>| {
         slots.iter().flat_map(|slot| users.get(slot)).flatten().copied().collect::<BTreeSet<usize>>()
     };
-    let indexes = if is_inside(cache, index::FOLDER) { index::list(&cache.shared())? } else { Vec::new() };
+    let indexes = indexes(cache)?;
     if let Some(store) = existing_store(cache) {
         let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
         store.visit(&mut |usage| {

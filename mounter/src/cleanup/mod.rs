@@ -10,6 +10,7 @@
 //! outside the cache. What was planned is looked at again under the environment's locks before it goes.
 
 mod aside;
+pub mod check;
 mod contents;
 mod environment;
 mod held;
@@ -22,11 +23,13 @@ pub use plan::{Dropped, Failed, Outcome, Plan, PlannedContents, PlannedRemoval, 
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::disk::DiskError;
+use slotfs_fs::layer::LayerError;
 
+use crate::extract::layers::LayersError;
 use crate::host::mount_table;
 use crate::workenv::{Cache, Workenv, WorkenvError};
 
-/// Why nothing was removed, or not everything.
+/// Why nothing was removed or checked, or not everything.
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
     /// An environment cannot be found or listed.
@@ -35,6 +38,12 @@ pub enum CleanupError {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A slot cannot be made anew.
+    #[error(transparent)]
+    Layers(#[from] LayersError),
+    /// A slot cannot be read.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// It is in use.
     #[error("the work environment `{name}` is in use: {reason}")]
     InUse {

@@ -127,3 +127,36 @@ fn what_nothing_tells_about_goes_when_it_is_old() {
     assert_eq!(clean(&home, &[])["contents"]["files"], 1);
     assert_eq!(files(&home, "verified-v1").len(), 0);
 }
+
+/// Bytes on the disk of everything that environments share.
+fn taken(home: &Home) -> u64 {
+    let blocks = |path: &PathBuf| std::os::unix::fs::MetadataExt::blocks(&fs::metadata(path).unwrap()) * 512;
+    ["objects-v1", "indexes-v1"].iter().flat_map(|folder| files(home, folder)).map(|path| blocks(&path)).sum()
+}
+
+/// Ten builds of one application, a twentieth of which differs from one to the next.
+#[test]
+fn ten_packages_that_share_most_of_their_content_take_little_more_than_one() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let run = |build: usize| {
+        let tree = (0..40).fold(Tree::new().directory("lib", 0o755), |tree, number| {
+            let of = if number < 2 { build } else { 0 };
+            tree.file(format!("lib/{number}"), 0o644, format!("{number} of {of}\n").repeat(8000).as_bytes())
+        });
+        let package =
+            shell_package("app", "cat {workenv}/lib/* | wc -c").slot(SlotSpec::tree("app", "tar.xz", tree));
+        let path = home.package(&format!("app{build}.psp"), package);
+        home.run(["run", path.to_str().unwrap()]).success();
+        home.settle();
+    };
+    run(0);
+    assert!(wait_until(|| counts(&home) == (40, 1)), "{:?}", counts(&home));
+    let one = taken(&home);
+    (1..10).for_each(run);
+    assert!(wait_until(|| counts(&home) == (40 + 9 * 2, 10)), "{:?}", counts(&home));
+    let ten = taken(&home);
+    assert!(ten < one + one, "one takes {one} bytes, ten take {ten}");
+}

@@ -55,6 +55,22 @@ pub fn list(shared: &Path) -> Result<Vec<Stored>, DiskError> {
 /// # Errors
 /// It cannot be read, or is damaged.
 pub fn contents(path: &Path) -> Result<Option<Vec<Digest>>, IndexError> {
+    let Some(index) = open(path)? else { return Ok(None) };
+    let section = Section::Table(Table::Digests);
+    let bytes = index.section(section, 0, index.header.sections[section.place()].length.get())?;
+    Ok(Some(bytes.as_chunks::<32>().0.iter().copied().map(Digest).collect()))
+}
+
+/// Checks the whole index at `path`, not only what is touched; `None` when it is not there.
+///
+/// # Errors
+/// It cannot be read, or is damaged.
+pub fn check(path: &Path) -> Result<Option<()>, IndexError> {
+    open(path)?.as_ref().map(Index::check).transpose()
+}
+
+/// Opens an index as what it says that it is.
+fn open(path: &Path) -> Result<Option<Index>, IndexError> {
     let file = match unnoticed::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -62,15 +78,11 @@ pub fn contents(path: &Path) -> Result<Option<Vec<Digest>>, IndexError> {
     };
     let backing = Backing::Mapped(Mapping::of(&file).context("map", path)?);
     let (header, _) = Header::read_from_prefix(backing.bytes()).map_err(|_| IndexError::OtherVersion)?;
-    // Whose index it is does not matter here: it is taken for what it says that it is.
     let length = header.chain.iter().position(|&byte| byte == 0).unwrap_or(header.chain.len());
     let identity = Identity {
         digest: Digest(header.slot),
         stored: header.stored.get(),
         chain: String::from_utf8_lossy(&header.chain[..length]).into_owned(),
     };
-    let index = Index::new(backing, &identity)?;
-    let section = Section::Table(Table::Digests);
-    let bytes = index.section(section, 0, index.header.sections[section.place()].length.get())?;
-    Ok(Some(bytes.as_chunks::<32>().0.iter().copied().map(Digest).collect()))
+    Index::new(backing, &identity).map(Some)
 }

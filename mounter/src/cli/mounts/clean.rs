@@ -300,6 +300,8 @@ impl From<CleanupError> for Failure {
         match error {
             CleanupError::Workenv(error) => error.into(),
             CleanupError::Disk(error) => error.into(),
+            CleanupError::Layers(error) => error.into(),
+            CleanupError::Layer(error) => error.into(),
             CleanupError::InUse { content, reason, .. } => {
                 let failure = Self::new(FailureKind::Busy, message);
                 let mut users = users::of(&recover::resolved(&content));

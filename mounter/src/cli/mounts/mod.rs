@@ -12,6 +12,7 @@ pub mod remove;
 pub mod run;
 pub mod serve;
 pub mod session;
+pub mod store;
 pub mod unmount;
 pub mod warm;
 pub mod written;
@@ -43,6 +44,7 @@ pub enum MountCommand {
     Restore(written::snapshot::RestoreArguments),
     Overlay(overlay::Arguments),
     Profile(profile::Arguments),
+    Store(store::Arguments),
     #[command(name = "__serve", hide = true)]
     Serve(serve::Arguments),
     #[command(name = "__prefetch", hide = true)]
@@ -67,6 +69,7 @@ impl MountCommand {
             | Self::Snapshots(_)
             | Self::Restore(_)
             | Self::Profile(_)
+            | Self::Store(_)
             | Self::Prefetch(_)
             | Self::Serve(_) => {}
         }
@@ -92,7 +95,8 @@ impl MountCommand {
             | Self::Snapshot(_)
             | Self::Snapshots(_)
             | Self::Restore(_)
-            | Self::Profile(_) => None,
+            | Self::Profile(_)
+            | Self::Store(_) => None,
         }
     }
 
@@ -116,6 +120,7 @@ impl MountCommand {
             Self::Restore(arguments) => written::snapshot::restore(arguments, context),
             Self::Overlay(arguments) => overlay::run(arguments, context),
             Self::Profile(arguments) => profile::run(arguments, context),
+            Self::Store(arguments) => store::run(arguments, context),
             Self::Serve(arguments) => Ok(u8::from(serve::run(arguments) != ExitCode::SUCCESS)),
             Self::Prefetch(arguments) => Ok(u8::from(prefetch::run(arguments) != ExitCode::SUCCESS)),
         }
