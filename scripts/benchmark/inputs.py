@@ -35,10 +35,10 @@ class Inputs:
         self.stamp = home / "stamp"
         self.cache = home / "cache"
         home.mkdir(parents=True, exist_ok=True)
-        self._once(self.stamp, self._make_stamp)
-        self._once(self.tree, self._make_tree)
+        self.once(self.stamp, self._make_stamp)
+        self.once(self.tree, self._make_tree)
 
-    def _once(self, path: Path, make) -> Path:
+    def once(self, path: Path, make) -> Path:
         """Makes `path` under another name first: what has the name is complete."""
         if not path.exists():
             print(f"making {path.name}", file=sys.stderr)
@@ -65,7 +65,7 @@ class Inputs:
         command = commands[kind]
         if not shutil.which(command[0]):
             return None
-        return self._once(
+        return self.once(
             self.home / f"tree.{kind}", lambda path: quiet([str(c).replace("{}", str(path)) for c in command])
         )
 
@@ -73,7 +73,7 @@ class Inputs:
         """The tree as a package of FlavorPack's builder; padded, with a second slot of 300 MB."""
         name = f"science{'-padded' if padded else ''}-{launcher}.psp"
         self.image("tar.gz")
-        return self._once(self.home / name, lambda path: self._make_package(path, launcher, padded))
+        return self.once(self.home / name, lambda path: self._make_package(path, launcher, padded))
 
     def _make_package(self, path: Path, launcher: str, padded: bool):
         slots = [
@@ -88,7 +88,7 @@ class Inputs:
             },
         ]
         if padded:
-            self._once(self.home / "padding", self._make_padding)
+            self.once(self.home / "padding", self._make_padding)
             slots.append(
                 {"id": "padding", "source": "padding", "target": "padding", "operations": "raw", "lifecycle": "runtime"}
             )

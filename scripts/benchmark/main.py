@@ -11,13 +11,14 @@ from pathlib import Path
 
 import memory
 import opening
+import overlay
 import reading
 import report
 import start
 from inputs import Inputs
 from record import record
 
-NAMES = ("start", "import", "find", "memory", "index")
+NAMES = ("start", "import", "find", "memory", "index", "overlay")
 
 
 def main():
@@ -49,6 +50,7 @@ def main():
         "find": lambda: reading.find_rows(inputs, slotfs, arguments.repetitions),
         "memory": lambda: memory.rows(inputs, slotfs, arguments.repetitions),
         "index": lambda: opening.rows(arguments.root, arguments.repetitions),
+        "overlay": lambda: overlay.rows(inputs, slotfs, arguments.root, arguments.repetitions),
     }
     rows, failed = [], False
     for name in arguments.names or NAMES:

@@ -8,7 +8,7 @@ use slotfs_tests::command::{Home, missing_fuse, skip};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 use slotfs_tests::tree;
 
-use super::support::{WRITABLE, home, mount, names, overlay, table_line, unmount};
+use super::support::{WRITABLE, home, mount, names, overlay, servers, table_line, unmount};
 
 fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -101,6 +101,28 @@ fn the_kernel_is_told_what_it_takes_care_of() {
         assert!(!line.contains(unwanted), "{line}");
     }
     unmount(&home);
+}
+
+#[test]
+fn without_passthrough_what_is_written_comes_to_the_server() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = home();
+    let content = vec![7; 4 << 20];
+    for (flag, comes) in [("passthrough", !nix::unistd::geteuid().is_root()), ("nopassthrough", true)] {
+        let place = mount(&home, &format!("{WRITABLE},{flag}"));
+        let read = || {
+            let counts = std::fs::read_to_string(format!("/proc/{}/io", servers(&home)[0])).unwrap();
+            let line = counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+            line.parse::<usize>().unwrap()
+        };
+        let before = read();
+        std::fs::write(place.join("large"), &content).unwrap();
+        assert_eq!(read() - before >= content.len(), comes, "{flag}");
+        assert_eq!(std::fs::read(place.join("large")).unwrap(), content);
+        unmount(&home);
+    }
 }
 
 #[test]

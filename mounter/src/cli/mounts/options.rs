@@ -154,6 +154,8 @@ impl Parsed {
             "noexec" => mount.no_execution = true,
             "atime" => mount.access_times = true,
             "noatime" => mount.access_times = false,
+            "passthrough" => mount.no_passthrough = false,
+            "nopassthrough" => mount.no_passthrough = true,
             "allow_other" => mount.allow_other = Some(true),
             _ => return self.flag(option),
         }

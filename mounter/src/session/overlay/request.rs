@@ -48,6 +48,9 @@ pub struct GivenOptions {
     pub access_times: bool,
     /// Whether other users may enter; `None`: where that can be had.
     pub allow_other: Option<bool>,
+    /// The kernel reads and writes no file of the upper directory by itself.
+    #[serde(default)]
+    pub no_passthrough: bool,
     /// What else the kernel is told, by the names of mount(8).
     pub flags: Vec<String>,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use slotfs_fs::disk::DiskError;
-use slotfs_fs::driver::{self, GenericFlag, MountOptions, OtherUsers};
+use slotfs_fs::driver::{self, GenericFlag, MountOptions, OpenMode, OtherUsers};
 use slotfs_fs::overlay::{Upper, UpperPlaces, WhiteoutForm};
 use slotfs_fs::volume::{Volume, VolumeOptions};
 
@@ -129,8 +129,16 @@ fn is_locked(error: &DiskError) -> bool {
 }
 
 fn mount_options(request: &OverlayRequest) -> MountOptions {
-    let GivenOptions { read_only, set_id, devices, no_execution, access_times, allow_other, flags } =
-        &request.options;
+    let GivenOptions {
+        read_only,
+        set_id,
+        devices,
+        no_execution,
+        access_times,
+        allow_other,
+        no_passthrough,
+        flags,
+    } = &request.options;
     let mut options = MountOptions::new(request.source.as_os_str());
     options.read_only = *read_only || request.spill.is_none();
     options.others = match allow_other {
@@ -142,6 +150,7 @@ fn mount_options(request: &OverlayRequest) -> MountOptions {
     options.set_id = *set_id;
     options.execute = !no_execution;
     options.access_times = *access_times;
+    options.open = if *no_passthrough { OpenMode::Requests } else { OpenMode::Automatic };
     options.flags =
         GenericFlag::ALL.into_iter().filter(|flag| flags.iter().any(|name| name == flag.name())).collect();
     options
