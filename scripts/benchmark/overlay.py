@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +50,20 @@ class Overlay:
             try:
                 yield place
             finally:
-                quiet([*self.unmount, str(place)])
-                wait_until(lambda: not os.path.ismount(place), f"{self.name} did not unmount within 60 s")
+                self._unmount(place)
         finally:
             shutil.rmtree(home)
+
+    def _unmount(self, place: Path):
+        """What the work has started may still be ending and keep the mount busy for a moment."""
+        last = None
+        for _ in range(50):
+            last = subprocess.run([*self.unmount, str(place)], capture_output=True, text=True)
+            if last.returncode == 0:
+                return wait_until(lambda: not os.path.ismount(place), f"{self.name} did not unmount within 60 s")
+            time.sleep(0.2)
+        subprocess.run(["umount", "-l", str(place)], capture_output=True)
+        raise RuntimeError(f"{self.name} does not unmount: {last.stderr.strip()[-300:]}")
 
 
 @dataclass
@@ -113,10 +125,12 @@ class Work:
 
 def rows(inputs, slotfs: Path, root: Path, repetitions: int) -> list[Row]:
     """Every kind of work, by everybody in turn, each time with a new upper directory."""
+    shutil.rmtree(inputs.home / "overlay", ignore_errors=True)
     return [measure(work, slotfs, inputs.home / "overlay", repetitions) for work in works(inputs, root)]
 
 
 def measure(work: Work, slotfs: Path, home: Path, repetitions: int) -> Row:
+    print(f"measuring overlay: {work.title}", file=sys.stderr)
     absent, present = {}, {}
     for contender in contenders(slotfs):
         reason = contender.missing()
