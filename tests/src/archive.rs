@@ -86,6 +86,7 @@ pub fn slot_of(path: &Path, container: Container, compressions: &[Compression]) 
         platform_code: 0,
         permissions: 0o640,
         self_reference: false,
+        carried_index: None,
     }
 }
 

@@ -115,6 +115,7 @@ fn only_slot(id: String, source: SlotSource) -> Slot {
         platform_code: 0,
         permissions: 0o755,
         self_reference: false,
+        carried_index: None,
     }
 }
 

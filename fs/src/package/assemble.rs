@@ -13,11 +13,11 @@ use super::descriptor::{DESCRIPTOR_SIZE, Descriptor, LIFECYCLE_ATTESTATION};
 use super::error::{Defect, Fault, PackageError, Part, Unsupported, shown};
 use super::layout::{Region, check_disjoint};
 use super::limits::Limits;
-use super::metadata::{self, Metadata, SlotSection};
+use super::metadata::{self, IndexSection, Metadata, SlotSection};
 use super::operations::Chain;
 use super::signature::Evidence;
 use super::trailer::{END_MARK, Index, TRAILER_SIZE};
-use super::{Container, Slot, SlotSource, target};
+use super::{CarriedIndex, Container, Slot, SlotSource, target};
 use crate::disk::DiskError;
 use crate::disk::digest::Digest;
 use crate::disk::range::FileRange;
@@ -119,6 +119,11 @@ impl Assembly<'_> {
             }
             slots.push(slot);
         }
+        for section in &metadata.slotfs.indexes {
+            if let Some(slot) = slots.get_mut(section.slot as usize) {
+                slot.carried_index = self.carried_index(section, index);
+            }
+        }
         Ok((slots, attestation))
     }
 
@@ -168,6 +173,7 @@ impl Assembly<'_> {
             permissions: permissions(section, descriptor, self_reference),
             chain: chain.to_string(),
             self_reference,
+            carried_index: None,
             target_text: section.target.clone(),
             source: SlotSource {
                 stored: stored.ok_or_else(outside)?,
@@ -175,6 +181,15 @@ impl Assembly<'_> {
                 container,
             },
         })
+    }
+
+    /// Finds the index that a slot brings along. One that cannot be there is as good as none.
+    fn carried_index(&self, section: &IndexSection, index: &Index) -> Option<CarriedIndex> {
+        let metadata = index.metadata_offset.get();
+        let inside = section.size > 0 && section.size <= section.before;
+        let offset = metadata.checked_sub(section.before).filter(|_| inside)?;
+        let digest = StatedChecksum::parse(&section.digest).digest()?;
+        Some(CarriedIndex { stored: self.file.part(offset, section.size)?, digest })
     }
 
     /// Hashes the attestation slot's content, if the index states a digest to compare with. One that is

@@ -26,6 +26,16 @@ pub(super) fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     Ok(value.as_str().map(str::to_owned))
 }
 
+/// Takes what can be understood; anything else is as good as nothing, since the package is whole without it.
+pub(super) fn value_or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::de::DeserializeOwned + Default,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
 /// Takes a list of at most 65,536 elements, so that a short text cannot ask for much memory.
 pub(super) fn bounded_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where

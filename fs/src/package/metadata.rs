@@ -9,7 +9,7 @@ use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Defect, Fault, Unsupported, shown};
-use super::lenient::{bounded_list, or_default, position, text_or_none};
+use super::lenient::{bounded_list, or_default, position, text_or_none, value_or_default};
 use super::limits::Limits;
 
 /// The signed JSON document. Unknown keys are ignored; missing sections are empty.
@@ -42,6 +42,37 @@ pub struct Metadata {
     pub build: Option<serde_json::Value>,
     /// Which launcher it carries.
     pub launcher: Option<serde_json::Value>,
+    /// What slotfs adds; no other reader knows it.
+    #[serde(deserialize_with = "value_or_default", skip_serializing_if = "SlotfsSection::is_empty")]
+    pub slotfs: SlotfsSection,
+}
+
+/// `slotfs`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SlotfsSection {
+    /// Indexes of slots in bytes that nobody else looks at.
+    #[serde(deserialize_with = "bounded_list")]
+    pub indexes: Vec<IndexSection>,
+}
+
+impl SlotfsSection {
+    fn is_empty(&self) -> bool {
+        self.indexes.is_empty()
+    }
+}
+
+/// One of `slotfs.indexes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexSection {
+    /// Position of the slot.
+    pub slot: u32,
+    /// How many bytes before the metadata it begins: an offset that stays right when the package gets another launcher.
+    pub before: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// SHA-256 of its bytes: `sha256:` and 64 digits.
+    pub digest: String,
 }
 
 /// `package`.

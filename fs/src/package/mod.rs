@@ -77,6 +77,15 @@ pub struct SlotSource {
     pub container: Container,
 }
 
+/// An index of a slot that a package brings along, so that nobody has to go over the slot.
+#[derive(Clone, Debug)]
+pub struct CarriedIndex {
+    /// Its bytes, unverified.
+    pub stored: FileRange,
+    /// SHA-256 of them according to the (signed) metadata.
+    pub digest: Digest,
+}
+
 /// One slot of a package.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -113,6 +122,8 @@ pub struct Slot {
     pub permissions: u32,
     /// Whether the content is the package's own launcher.
     pub self_reference: bool,
+    /// The index that the package brings along, if it does.
+    pub carried_index: Option<CarriedIndex>,
 }
 
 /// What was opened.

@@ -6,6 +6,7 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::layer::archive::TreeError;
 use slotfs_fs::package::PackageError;
 use slotfs_fs::package::keys::KeyError;
+use slotfs_fs::slot::SlotError;
 
 use crate::extract::layers::LayersError;
 
@@ -42,6 +43,15 @@ pub enum PackError {
         /// Why.
         #[source]
         source: TreeError,
+    },
+    /// What is packed cannot be indexed.
+    #[error("cannot index `{}`: {source}", path.display())]
+    Index {
+        /// The slot's source.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SlotError,
     },
     /// What was written is not a package that can be used, mostly because of a section of the manifest.
     #[error("this makes no package: {reason}")]

@@ -10,6 +10,7 @@ mod error;
 pub mod manifest;
 pub mod request;
 mod source;
+mod surveyor;
 mod time;
 
 use std::fs::File;
@@ -24,7 +25,7 @@ use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::range::FileRange;
 use slotfs_fs::disk::{Context as _, DiskError};
 use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
-use slotfs_fs::package::write::{self, PackageWriter, SlotDescription};
+use slotfs_fs::package::write::{self, PackageWriter, SlotDescription, WrittenSlot};
 use slotfs_fs::package::{Limits, Package, PackageKind};
 
 pub use error::PackError;
@@ -32,6 +33,7 @@ pub use request::{Request, SlotRequest};
 pub use source::Archives;
 
 use self::source::{Content, Source};
+use self::surveyor::Surveyor;
 use crate::extract::progress::Progress;
 
 /// What starts a package that carries no launcher of its own, where slotfs is installed. A shell reads no further.
@@ -140,7 +142,6 @@ impl Packing<'_> {
         slot: &SlotRequest,
         source: &Source,
     ) -> Result<(SlotReport, i64), PackError> {
-        let in_tree = |source| PackError::Tree { path: slot.path.clone(), source };
         let is_file = matches!(source.content, Content::File(..));
         let (prefix, target) = slot.place(!is_file)?;
         let options = TreeOptions {
@@ -149,7 +150,9 @@ impl Packing<'_> {
             latest: self.request.latest,
             entries: self.archives.limits.entries,
         };
-        self.progress.begin(part, &slot.id, source.size(&options).map_err(in_tree)?);
+        let size = source.size(&options);
+        let size = size.map_err(|source| PackError::Tree { path: slot.path.clone(), source })?;
+        self.progress.begin(part, &slot.id, size);
         let description = SlotDescription {
             id: slot.id.clone(),
             source: slot.source.clone(),
@@ -161,17 +164,8 @@ impl Packing<'_> {
             permissions: is_file.then(|| slot.permissions.unwrap_or(source.permissions)),
             platform: slot.platform.clone(),
         };
-        let mut tree = TreeReport::default();
         let mut told = |bytes| self.progress.advance(part, bytes);
-        let written = writer.slot(description, &mut |out| {
-            tree = source.write(&options, &mut Stoppable { out, stop: self.stop }, &mut told)?;
-            Ok::<(), TreeError>(())
-        });
-        let written = match written {
-            Ok(written) => written,
-            Err(TreeError::Write(error)) => return Err(DiskError::new("write", self.out, error).into()),
-            Err(error) => return Err(in_tree(error)),
-        };
+        let (written, mut tree) = self.content(writer, description, slot, source, &options, &mut told)?;
         self.progress.end(part);
         let notices = source.notices().into_iter().map(|notice| Difference {
             path: String::from_utf8_lossy(&notice.path).into_owned(),
@@ -191,6 +185,49 @@ impl Packing<'_> {
             differences,
         };
         Ok((report, tree.newest))
+    }
+
+    /// Writes a slot's content, and its index behind it.
+    fn content(
+        &self,
+        writer: &mut PackageWriter<'_>,
+        description: SlotDescription,
+        slot: &SlotRequest,
+        source: &Source,
+        options: &TreeOptions,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<(WrittenSlot, TreeReport), PackError> {
+        let mut tree = TreeReport::default();
+        // A file that is stored as it is needs no index.
+        let is_indexed = source.chain.pack() != 0;
+        let start = || Surveyor::start(&source.chain, self.archives.limits).context("index", &slot.path);
+        let mut surveyor = is_indexed.then(start).transpose()?;
+        let written = writer.slot(description, &mut |out| {
+            let mut out = Stoppable { out, stop: self.stop };
+            tree = match &mut surveyor {
+                Some(surveyor) => source.write(options, &mut surveyor.beside(&mut out), told)?,
+                None => source.write(options, &mut out, told)?,
+            };
+            Ok::<(), TreeError>(())
+        });
+        let written = written.cloned();
+        let in_index = |source| PackError::Index { path: slot.path.clone(), source };
+        let index = surveyor.map(|surveyor| surveyor.finish(&source.chain, written.as_ref().ok()));
+        let (written, index) = match (written, index) {
+            (Ok(written), index) => (written, index.transpose().map_err(in_index)?.flatten()),
+            // The thread that makes the index has given up, and that broke the pipe.
+            (Err(TreeError::Write(error)), Some(Err(source)))
+                if error.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                return Err(in_index(source));
+            }
+            (Err(TreeError::Write(error)), _) => return Err(DiskError::new("write", self.out, error).into()),
+            (Err(source), _) => return Err(PackError::Tree { path: slot.path.clone(), source }),
+        };
+        if let Some(index) = index {
+            writer.index(index.as_bytes()).context("write", self.out)?;
+        }
+        Ok((written, tree))
     }
 
     /// Returns the metadata in the order in which FlavorPack's builders have it. There is no section about the launcher:

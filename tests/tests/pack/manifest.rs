@@ -38,7 +38,7 @@ fn manifest(home: &Home) -> Value {
 /// What of the metadata does not depend on who built it.
 fn comparable(home: &Home, package: &str) -> Value {
     let mut metadata: Value = serde_json::from_str(&metadata(home, package)).unwrap();
-    for key in ["build", "launcher"] {
+    for key in ["build", "launcher", "slotfs"] {
         metadata.as_object_mut().unwrap().remove(key);
     }
     metadata["package"].as_object_mut().unwrap().remove("description");

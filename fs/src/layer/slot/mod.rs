@@ -80,7 +80,7 @@ impl SlotLayer {
         let stream = Stream::new(source, digest, options.limits)?;
         let identity = Identity::of(source, digest);
         let content = format!("{}-{}", identity.digest, identity.chain);
-        let (state, index_existed) = SlotState::open(&slot.id, source, identity, home, options.limits)?;
+        let (state, index_existed) = SlotState::open(slot, identity, home, options.limits)?;
         let file = (source.container == Container::File)
             .then(|| file_time(source.stored.file()).map(|time| (slot.permissions & 0o7777, time)))
             .transpose()

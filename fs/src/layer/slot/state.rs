@@ -2,14 +2,13 @@
 //!
 //! A damaged index is thrown away and made anew while the layer goes on answering: nodes are numbered alike.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::crew;
 use super::options::SlotHome;
 use crate::node::Timestamp;
-use crate::package::{Container, SlotSource};
+use crate::package::{CarriedIndex, Container, Slot, SlotSource};
 use crate::slot::index::{Identity, Index, IndexError, IndexWriter};
 use crate::slot::pass::{Pass, batch_for};
 use crate::slot::seek::{Plan, PointLog};
@@ -44,6 +43,8 @@ pub(super) struct SlotState {
     slot: String,
     source: SlotSource,
     identity: Identity,
+    /// The index that the package brings along.
+    carried: Option<CarriedIndex>,
     home: SlotHome,
     limits: Limits,
     /// One file, stored as it is: all is known without a pass, and no index is made.
@@ -63,25 +64,17 @@ struct Progress {
 impl SlotState {
     /// Opens the index, or starts the pass that makes it; tells whether the index was there.
     pub(super) fn open(
-        slot: &str,
-        source: &SlotSource,
+        slot: &Slot,
         identity: Identity,
         home: &SlotHome,
         limits: Limits,
     ) -> Result<(Arc<Self>, bool), SlotError> {
+        let source = &slot.source;
         if matches!(source.container, Container::Directory(_)) {
             return Err(SlotError::IsDirectory);
         }
-        let path = identity.path(&home.shared);
         let is_plain = source.container == Container::File && Plan::of(source) == Plan::Direct;
-        let found = match Index::open(&path, &identity) {
-            _ if is_plain => None,
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!("`{}` is made anew: {error}", path.display());
-                None
-            }
-        };
+        let found = if is_plain { None } else { find(slot, &identity, home) };
         let existed = found.is_some() || is_plain;
         let mut job = None;
         let view = match found {
@@ -101,9 +94,10 @@ impl SlotState {
         };
         let outcome = existed.then_some(Ok(()));
         let state = Arc::new(Self {
-            slot: slot.to_owned(),
+            slot: slot.id.clone(),
             source: source.clone(),
             identity,
+            carried: slot.carried_index.clone(),
             home: home.clone(),
             limits,
             is_plain,
@@ -115,10 +109,6 @@ impl SlotState {
             state.start(pass)?;
         }
         Ok((state, existed))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.identity.path(&self.home.shared)
     }
 
     /// Runs the pass on a thread of its own.
@@ -207,9 +197,12 @@ impl SlotState {
         if progress.rebuilds >= MOST_REBUILDS {
             return false;
         }
-        let path = self.path();
+        let path = self.identity.path(&self.home.shared);
         tracing::error!("`{}` is made anew: {error}", path.display());
         let _ = std::fs::remove_file(&path);
+        if let Some(carried) = &self.carried {
+            let _ = std::fs::remove_file(self.identity.carried_path(&self.home.shared, carried));
+        }
         let (pass, growing) = prepare(&self.source, &self.identity, &self.home, self.limits);
         progress.rebuilds += 1;
         if self.start(pass).is_err() {
@@ -218,6 +211,29 @@ impl SlotState {
         progress.outcome = None;
         *view = View::Growing(Arc::new(growing));
         true
+    }
+}
+
+/// Looks for the index: the one that was made here, else the one that the package brings along.
+fn find(slot: &Slot, identity: &Identity, home: &SlotHome) -> Option<Index> {
+    let path = identity.path(&home.shared);
+    match Index::open(&path, identity) {
+        Ok(Some(index)) => return Some(index),
+        Ok(None) => {}
+        Err(error) => tracing::warn!("`{}` is made anew: {error}", path.display()),
+    }
+    match Index::open_carried(&home.shared, identity, slot.carried_index.as_ref()?) {
+        Ok(index) => {
+            tracing::debug!(slot = %slot.id, nodes = index.count(), "the package's own index is used");
+            Some(index)
+        }
+        Err(error) => {
+            tracing::warn!(
+                "slot `{}` is indexed anew: its index in the package cannot be used: {error}",
+                slot.id
+            );
+            None
+        }
     }
 }
 

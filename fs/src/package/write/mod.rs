@@ -22,6 +22,7 @@ use self::gzip::GzipWriter;
 use super::Compression;
 use super::descriptor::Descriptor;
 use super::keys::KeyPair;
+use super::metadata::IndexSection;
 use super::operations::Chain;
 use super::signature::policy_digest;
 use super::trailer::{END_MARK, FORMAT_VERSION, Index, START_MARK};
@@ -82,6 +83,8 @@ pub struct PackageWriter<'a> {
     launcher_size: u64,
     level: u32,
     slots: Vec<(SlotDescription, WrittenSlot)>,
+    /// Slot, offset, length and digest of each index.
+    indexes: Vec<(u32, u64, u64, Digest)>,
 }
 
 impl<'a> PackageWriter<'a> {
@@ -92,7 +95,14 @@ impl<'a> PackageWriter<'a> {
     pub fn start(file: &'a mut File, launcher: &mut dyn Read, level: u32) -> io::Result<Self> {
         let mut out = BufWriter::with_capacity(BUFFER, file);
         let launcher_size = io::copy(launcher, &mut out)?;
-        Ok(Self { out, position: launcher_size, launcher_size, level, slots: Vec::new() })
+        Ok(Self {
+            out,
+            position: launcher_size,
+            launcher_size,
+            level,
+            slots: Vec::new(),
+            indexes: Vec::new(),
+        })
     }
 
     /// Adds a slot whose content `fill` writes, and returns how it was stored.
@@ -127,6 +137,18 @@ impl<'a> PackageWriter<'a> {
         self.slots.last().map(|(_, written)| written).ok_or_else(|| io::Error::other("no slot").into())
     }
 
+    /// Adds an index of the slot written last, in bytes that no other reader looks at.
+    ///
+    /// # Errors
+    /// The package cannot be written.
+    pub fn index(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(slot) = self.slots.len().checked_sub(1) else { return Ok(()) };
+        let offset = self.append(bytes)?;
+        let slot = u32::try_from(slot).map_err(io::Error::other)?;
+        self.indexes.push((slot, offset, bytes.len() as u64, Digest::of(bytes)));
+        Ok(())
+    }
+
     /// Ends the package with the `sections` of its metadata, signed with `key`, and returns its length. A section `slots`
     /// takes its place from the map and its content from what was written.
     ///
@@ -137,6 +159,18 @@ impl<'a> PackageWriter<'a> {
         let slots = self.slots.iter().enumerate();
         let slots = slots.map(|(position, (description, written))| section(position, description, written));
         sections.insert("slots".to_owned(), slots.collect());
+        self.pad(WORD)?;
+        let metadata_at = self.position;
+        let indexes = self.indexes.iter().map(|(slot, offset, size, digest)| IndexSection {
+            slot: *slot,
+            before: metadata_at - offset,
+            size: *size,
+            digest: format!("sha256:{digest}"),
+        });
+        let indexes: Vec<IndexSection> = indexes.collect();
+        if !indexes.is_empty() {
+            sections.insert("slotfs".to_owned(), json!({ "indexes": indexes }));
+        }
         let json = serde_json::to_vec_pretty(&sections)?;
         let mut encoder = GzEncoder::new(Vec::new(), Level::best());
         encoder.write_all(&json)?;

@@ -29,8 +29,8 @@ pub struct Point {
     pub decoded: u64,
     /// Where its first stored bit is. A multiple of 8 but for gzip and bzip2.
     pub stored_bits: u64,
-    /// What the decoder must know beforehand. gzip: the last 32 KiB decoded, empty at the start of a member. xz:
-    /// the header of the stream. Others: nothing.
+    /// What the decoder must know beforehand. gzip: the last 32 KiB decoded, empty at the start of a member; behind a
+    /// full flush, where nothing refers back, any one byte. xz: the header of the stream. Others: nothing.
     pub context: Vec<u8>,
     /// gzip, in the middle of a deflate block: where the block's header is.
     pub header: Option<BlockHeader>,

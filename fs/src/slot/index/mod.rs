@@ -4,6 +4,7 @@
 //! slot is never taken for that of another.
 
 mod blocks;
+mod carried;
 mod error;
 mod format;
 mod usage;
@@ -28,7 +29,7 @@ use crate::disk::digest::Digest;
 use crate::disk::mapped::Mapping;
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
-use crate::package::{Compression, Container, SlotSource};
+use crate::package::{CarriedIndex, Compression, Container, SlotSource};
 
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
@@ -58,14 +59,20 @@ impl Identity {
     /// Returns the identity of a slot whose stored bytes have this digest.
     #[must_use]
     pub fn of(source: &SlotSource, digest: Digest) -> Self {
-        let mut chain = match source.container {
+        Self::new(&source.container, &source.compressions, source.stored.len(), digest)
+    }
+
+    /// Returns the identity of so many `stored` bytes with this digest; compressions in the order in which they are undone.
+    #[must_use]
+    pub fn new(container: &Container, compressions: &[Compression], stored: u64, digest: Digest) -> Self {
+        let mut chain = match container {
             Container::File => "file",
             Container::Tar => "tar",
             Container::Zip => "zip",
             Container::Directory(_) => "directory",
         }
         .to_owned();
-        for compression in source.compressions.iter().rev() {
+        for compression in compressions.iter().rev() {
             chain.push_str(match compression {
                 Compression::Gzip => ".gzip",
                 Compression::Bzip2 => ".bzip2",
@@ -73,13 +80,20 @@ impl Identity {
                 Compression::Zstd => ".zstd",
             });
         }
-        Self { digest, stored: source.stored.len(), chain }
+        Self { digest, stored, chain }
     }
 
     /// Returns where the index is, or will be, below `shared`.
     #[must_use]
     pub fn path(&self, shared: &Path) -> PathBuf {
         shared.join(FOLDER).join(format!("{}-{}.idx", self.digest, self.chain))
+    }
+
+    /// Returns where the copy of an index is, or will be, that a package carries. It is not the place of the one that is
+    /// made here: another package with the same slot must not be shown what this one's signer says about it.
+    #[must_use]
+    pub fn carried_path(&self, shared: &Path, carried: &CarriedIndex) -> PathBuf {
+        shared.join(FOLDER).join(format!("{}-{}.{}.idx", self.digest, self.chain, carried.digest))
     }
 }
 
@@ -312,6 +326,12 @@ impl Index {
     pub fn check(&self) -> Result<(), IndexError> {
         let sums = self.header.sections[Section::Sums.place()].length.get() / 4;
         (0..sums).try_for_each(|block| self.blocks.check(block))
+    }
+
+    /// Returns the whole file.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.blocks.all()
     }
 
     /// Returns SHA-256 of the whole file: the digest by which a signed description can name it.

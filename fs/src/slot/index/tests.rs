@@ -206,3 +206,66 @@ fn writers_that_begin_together_do_not_sweep_each_other_away() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "what was not published goes");
 }
+
+/// Makes every checksum right again, as somebody would who knows the format.
+fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let block = usize::try_from(BLOCK).unwrap();
+    let (header, _) = Header::read_from_prefix(&bytes).unwrap();
+    let start = usize::try_from(header.sections[Section::Sums.place()].offset.get()).unwrap();
+    let sums: Vec<u8> =
+        bytes[block..start].chunks(block).flat_map(|bytes| blocks::crc(bytes).to_le_bytes()).collect();
+    bytes[start..].copy_from_slice(&sums);
+    let top: Vec<u8> = sums.chunks(block).flat_map(|bytes| blocks::crc(bytes).to_le_bytes()).collect();
+    bytes[size_of::<Header>()..][..top.len()].copy_from_slice(&top);
+    bytes[8..40].fill(0);
+    let sum: [u8; 32] = Sha256::digest(&bytes[..block]).into();
+    bytes[8..40].copy_from_slice(&sum);
+    bytes
+}
+
+/// A change to an index's bytes.
+type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+#[test]
+fn a_carried_index_that_is_no_tree_is_refused_although_its_signer_says_so() {
+    use crate::disk::range::FileRange;
+    let folder = tempfile::tempdir().unwrap();
+    let index = make(folder.path());
+    let good = index.as_bytes().to_vec();
+    let section =
+        |section: Section| usize::try_from(index.header.sections[section.place()].offset.get()).unwrap();
+    let (entries, names) = (section(Section::Entries), section(Section::Table(Table::Names)));
+    let first = index.entry(0).unwrap();
+    let name = names + usize::try_from(first.name.get()).unwrap();
+    let nodes = section(Section::Table(Table::Nodes));
+    let size = size_of::<EntryRecord>();
+    let opened = |bytes: &[u8]| {
+        let path = folder.path().join("package");
+        std::fs::write(&path, bytes).unwrap();
+        let file = Arc::new(File::open(path).unwrap());
+        let stored = FileRange::new(file, 0, bytes.len() as u64).unwrap();
+        let carried = CarriedIndex { stored, digest: Digest::of(bytes) };
+        Index::open_carried(&folder.path().join("shared"), &identity(), &carried)
+    };
+    assert_eq!(answers(&opened(&resealed(good.clone())).unwrap()).unwrap(), answers(&index).unwrap());
+    let wrong: [(&str, Edit<'_>); 5] = [
+        ("the root in a directory", &|bytes| {
+            bytes[entries..entries + 4].fill(0);
+            bytes[entries + 10] = 2;
+        }),
+        ("a slash in a name", &|bytes| (bytes[name], bytes[entries + 12]) = (b'/', b'/')),
+        ("a name twice", &|bytes| bytes.copy_within(entries + size..entries + 2 * size, entries)),
+        ("a node that is not there", &|bytes| bytes[entries..entries + 4].fill(0x7F)),
+        ("more entries than there are", &|bytes| bytes[nodes + 52] = 0xFF),
+    ];
+    for (what, edit) in wrong {
+        let mut bytes = good.clone();
+        edit(&mut bytes);
+        let bytes = resealed(bytes);
+        assert!(
+            Index::in_memory(Arc::new(bytes.clone()), &identity()).is_ok(),
+            "{what}: checksums are right"
+        );
+        assert!(opened(&bytes).is_err(), "{what}");
+    }
+}

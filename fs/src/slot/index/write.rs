@@ -31,8 +31,8 @@ const TEMPORARY: &str = ".tmp";
 pub struct IndexWriter {
     /// `None` until there is something to write: passes that wait for their turn hold no file open.
     state: Mutex<Option<State>>,
-    /// Where the index will be.
-    path: PathBuf,
+    /// Where the index will be; `None` for one that stays in memory.
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,13 @@ impl IndexWriter {
     /// Starts an index that is to be published at `path`; where no file can be made there, it is made in memory.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { state: Mutex::default(), path: path.into() }
+        Self { state: Mutex::default(), path: Some(path.into()) }
+    }
+
+    /// Starts an index that nobody publishes.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { state: Mutex::default(), path: None }
     }
 
     /// Tells whether what was written so far is in a file that is still there.
@@ -101,27 +107,18 @@ impl IndexWriter {
     fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         action(state.get_or_insert_with(|| {
-            let target = Self::create(&self.path).unwrap_or_else(|error| {
+            let created = self.path.as_deref().map(Self::create).transpose().unwrap_or_else(|error| {
                 tracing::warn!("the slot index is kept in memory only: {error}");
-                Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]))
+                None
             });
+            let in_memory = || Target::Memory(Arc::new(vec![0; usize::try_from(BLOCK).unwrap_or(0)]));
+            let target = created.unwrap_or_else(in_memory);
             State { target, length: 0, sums: Sums::default() }
         }))
     }
 
     fn create(path: &Path) -> Result<Target, DiskError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).context("create the directory", folder)?;
-        // What a killed pass left behind is as large as an index; whoever makes one clears it away.
-        if let Err(error) = sweep(folder) {
-            tracing::warn!("{error}");
-        }
-        let temporary = atomic::temporary_beside(path);
-        // Held until the writer is dropped: tells a sweep that somebody is at work. One that came between making the file and
-        // locking it is waited for, and the file made again if it took it away.
-        let lock = FileLock::wait(&temporary, Mode::Exclusive)?;
-        // The lock belongs to the open file, and goes with the last one who has it.
-        let mut file = lock.file().try_clone().context("open", &temporary)?;
+        let (mut file, temporary) = create_locked(path)?;
         file.write_all(&[0; BLOCK as usize]).context("write", &temporary)?;
         Ok(Target::File { file: Arc::new(file), temporary })
     }
@@ -168,7 +165,7 @@ impl IndexWriter {
                 }
                 Err(other) => return Err(other),
             }
-            state.publish(&self.path, identity)
+            state.publish(self.path.as_deref(), identity)
         })
     }
 }
@@ -295,8 +292,8 @@ impl State {
         Ok(())
     }
 
-    fn publish(&mut self, path: &Path, identity: &Identity) -> Result<Index, IndexError> {
-        if let Target::File { file, temporary } = &self.target {
+    fn publish(&mut self, path: Option<&Path>, identity: &Identity) -> Result<Index, IndexError> {
+        if let (Target::File { file, temporary }, Some(path)) = (&self.target, path) {
             match publish_file(file, temporary, path) {
                 Ok(()) => return Index::open_file(file, identity),
                 Err(error) => {
@@ -312,6 +309,23 @@ impl State {
             Target::File { .. } => Err(IndexError::Damaged { what: "writer", at: 0 }),
         }
     }
+}
+
+/// Makes a temporary file for the index at `path`, and its folder. The file is locked as long as it is open, which tells
+/// a sweep that somebody is at work.
+pub(super) fn create_locked(path: &Path) -> Result<(File, PathBuf), DiskError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).context("create the directory", folder)?;
+    // What a killed pass left behind is as large as an index; whoever makes one clears it away.
+    if let Err(error) = sweep(folder) {
+        tracing::warn!("{error}");
+    }
+    let temporary = atomic::temporary_beside(path);
+    // A sweep that came between making the file and locking it is waited for, and the file made again if it took it away.
+    let lock = FileLock::wait(&temporary, Mode::Exclusive)?;
+    // The lock belongs to the open file, and goes with the last one who has it.
+    let file = lock.file().try_clone().context("open", &temporary)?;
+    Ok((file, temporary))
 }
 
 fn publish_file(file: &File, temporary: &Path, path: &Path) -> Result<(), DiskError> {

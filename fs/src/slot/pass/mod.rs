@@ -6,6 +6,7 @@
 
 mod ahead;
 mod record;
+mod survey;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::package::{Container, SlotSource};
 use crate::store::{Batch, Store};
 
 pub use self::record::INLINE;
+pub use self::survey::Survey;
 
 /// Everything a pass needs.
 #[derive(Debug)]
@@ -91,12 +93,12 @@ impl Pass {
         match (&self.source.container, &self.plan) {
             (Container::Zip, _) => self.scan_zip(),
             (Container::Tar, Plan::Direct) => {
-                self.scan_tar(RangeInput::new(stored.clone()))?;
+                self.scanning().tar(RangeInput::new(stored.clone()))?;
                 Ok(stored.len())
             }
-            (Container::Tar, _) => self.scan_tar(self.decode()?),
+            (Container::Tar, _) => self.scanning().tar(self.decode()?),
             (Container::File | Container::Directory(_), Plan::Direct) => Ok(stored.len()),
-            (Container::File | Container::Directory(_), _) => self.scan_file(),
+            (Container::File | Container::Directory(_), _) => self.scanning().file(self.decode()?),
         }
     }
 
@@ -106,12 +108,38 @@ impl Pass {
         AheadInput::start(decoded)
     }
 
-    fn recorder(&self) -> Recorder {
+    fn scanning(&self) -> Scanning<'_> {
         let stores = self.plan == Plan::Store;
-        Recorder::new(Arc::clone(&self.tree), self.batch.clone().filter(|_| stores), stores)
+        let batch = self.batch.clone().filter(|_| stores);
+        Scanning { tree: &self.tree, points: &self.points, batch, stores, limits: self.limits }
     }
 
-    fn scan_tar(&self, input: impl Input) -> Result<u64, SlotError> {
+    fn scan_zip(&self) -> Result<u64, SlotError> {
+        let mut scanner = ZipScanner::new(self.source.stored.clone(), self.limits)?;
+        while let Some(entry) = scanner.next_entry()? {
+            self.tree.place(&entry)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Going over decoded bytes, wherever they come from.
+struct Scanning<'a> {
+    tree: &'a Arc<GrowingTree>,
+    points: &'a PointLog,
+    batch: Option<Arc<Batch>>,
+    /// Whether contents belong into the store.
+    stores: bool,
+    limits: Limits,
+}
+
+impl Scanning<'_> {
+    fn recorder(&self) -> Recorder {
+        Recorder::new(Arc::clone(self.tree), self.batch.clone(), self.stores)
+    }
+
+    /// Goes over a tar archive and returns its length.
+    fn tar(&self, input: impl Input) -> Result<u64, SlotError> {
         let mut recorder = self.recorder();
         let mut scanner = TarScanner::new(input, self.limits);
         while let Some(entry) = scanner.next_entry()? {
@@ -127,18 +155,9 @@ impl Pass {
         scanner.finish()
     }
 
-    fn scan_zip(&self) -> Result<u64, SlotError> {
-        let mut scanner = ZipScanner::new(self.source.stored.clone(), self.limits)?;
-        while let Some(entry) = scanner.next_entry()? {
-            self.tree.place(&entry)?;
-        }
-        Ok(0)
-    }
-
-    /// The whole of the decoded bytes is the root's content.
-    fn scan_file(&self) -> Result<u64, SlotError> {
+    /// Goes over the content of one file, which is the root's, and returns its length.
+    fn file(&self, mut input: impl Input) -> Result<u64, SlotError> {
         let mut recorder = self.recorder();
-        let mut input = self.decode()?;
         // The length is not known yet: everything that comes belongs to the file.
         let mut recording = recorder.start(0, &Content::Whole { decoded: 0, size: u64::MAX })?;
         loop {

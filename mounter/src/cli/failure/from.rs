@@ -125,7 +125,7 @@ impl From<PackError> for Failure {
             PackError::Tree { source: TreeError::Layer(LayerError::Disk(_)), .. } => {
                 Self::new(FailureKind::Disk, message)
             }
-            PackError::Tree { .. } => Self::new(FailureKind::Format, message),
+            PackError::Tree { .. } | PackError::Index { .. } => Self::new(FailureKind::Format, message),
             PackError::Interrupted => Self::new(FailureKind::Negative, message),
             PackError::Key(error) => error.into(),
             PackError::Disk(error) => error.into(),

@@ -67,6 +67,8 @@ pub(super) struct SlotReport {
 #[derive(Debug, Serialize)]
 pub(super) struct IndexReport {
     pub(super) exists: bool,
+    /// Whether the package brings one along.
+    pub(super) carried: bool,
     pub(super) path: String,
     pub(super) entries: Option<u32>,
     pub(super) decoded_bytes: Option<u64>,
@@ -149,14 +151,22 @@ fn index(slot: &Slot, digest: Option<Digest>, shared: &Path) -> Option<IndexRepo
         return None;
     }
     let identity = Identity::of(&slot.source, digest?);
-    let path = identity.path(shared);
-    let opened = Index::open(&path, &identity).unwrap_or_else(|error| {
-        tracing::info!("`{}` will be made anew: {error}", path.display());
-        None
-    });
+    let open = |path: &Path| {
+        Index::open(path, &identity).unwrap_or_else(|error| {
+            tracing::info!("`{}` will be made anew: {error}", path.display());
+            None
+        })
+    };
+    let mut path = identity.path(shared);
+    let mut opened = open(&path);
+    if let (None, Some(carried)) = (&opened, &slot.carried_index) {
+        path = identity.carried_path(shared, carried);
+        opened = open(&path);
+    }
     let notices = opened.as_ref().and_then(|index| index.notices().ok()).unwrap_or_default();
     Some(IndexReport {
         exists: opened.is_some(),
+        carried: slot.carried_index.is_some(),
         path: path.display().to_string(),
         entries: opened.as_ref().map(Index::count),
         decoded_bytes: opened.as_ref().map(Index::decoded),
