@@ -15,6 +15,9 @@ use crate::node::{Attributes, Kind, Timestamp};
 /// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
+/// A file from this length on, in bytes, may begin a piece of its own.
+const LARGE_FILE: u64 = 512 << 10;
+
 /// What becomes of symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
@@ -94,7 +97,8 @@ pub enum TreeError {
     },
 }
 
-/// Writes the tree of `layer`, whose root is a directory, to `out`. `told` hears of each piece of content, in bytes.
+/// Writes the tree of `layer`, whose root is a directory, to `out`, which is flushed where another directory or a large
+/// file begins: good places for a compressor to start afresh. `told` hears of each piece of content, in bytes.
 ///
 /// # Errors
 /// The tree cannot be read or written; the archive is not complete then.
@@ -107,7 +111,13 @@ pub fn write_tree(
     let mut tar = TarWriter::new(out);
     let mut report = TreeReport::default();
     let mut changed = None;
+    let mut directory = Vec::new();
     let walked = walk(layer, options, &mut report, &mut |path, node, attributes, link| {
+        let parent = path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]);
+        if parent != directory || attributes.size >= LARGE_FILE {
+            parent.clone_into(&mut directory);
+            tar.may_cut()?;
+        }
         let entry = Entry { path, link, node: attributes, attributes: Vec::new() };
         if attributes.kind != Kind::File {
             return Ok(tar.entry(&entry)?);

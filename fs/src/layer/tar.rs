@@ -49,6 +49,11 @@ impl<'a> TarWriter<'a> {
         self.out.flush()
     }
 
+    /// Tells whoever gets the archive that what follows has little to do with what was before.
+    pub(crate) fn may_cut(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Writes a part of an entry's content.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)

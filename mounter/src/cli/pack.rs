@@ -18,7 +18,7 @@ use super::{confirm, package};
 use crate::extract::layers;
 use crate::host::interrupt;
 use crate::pack::manifest::Manifest;
-use crate::pack::{self, Archives, PackError, Report, Request, SlotRequest};
+use crate::pack::{self, Archives, PackError, Profile, Report, Request, SlotRequest};
 use crate::settings::variables;
 
 /// What a shell reports for a program that Ctrl-C ended.
@@ -70,9 +70,12 @@ pub struct Arguments {
     /// Sign with the key that FlavorPack makes of this text; who knows the text can sign, too
     #[arg(long, value_name = "TEXT")]
     key_seed: Option<String>,
-    /// How hard to compress, 1 to 9
-    #[arg(long, value_name = "LEVEL", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=9))]
-    level: u32,
+    /// For whom to make it
+    #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
+    profile: Profile,
+    /// How hard to compress: 1 to 9, or to 19 with the fast profile [default: 6, or 3 with the fast profile]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..=19))]
+    level: Option<u32>,
     /// Keep symbolic links, which FlavorPack's launchers refuse, instead of putting what they lead to in their place
     #[arg(long)]
     keep_links: bool,
@@ -177,9 +180,26 @@ fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure>
         launcher: arguments.launcher.clone(),
         key,
         latest: latest(context)?,
-        level: arguments.level,
-        links: if arguments.keep_links { Links::Keep } else { Links::Follow },
+        level: level(arguments)?,
+        links: if keeps_links(arguments) { Links::Keep } else { Links::Follow },
+        profile: arguments.profile,
     })
+}
+
+fn keeps_links(arguments: &Arguments) -> bool {
+    arguments.keep_links || arguments.profile == Profile::Fast
+}
+
+fn level(arguments: &Arguments) -> Result<u32, Failure> {
+    match (arguments.profile, arguments.level) {
+        (Profile::Compatible, Some(level @ 10..)) => {
+            Err(Failure::new(FailureKind::Usage, format!("there is no level {level} of gzip"))
+                .hint("levels are 1 to 9, and to 19 with `--profile fast`"))
+        }
+        (_, Some(level)) => Ok(level),
+        (Profile::Compatible, None) => Ok(6),
+        (Profile::Fast, None) => Ok(3),
+    }
 }
 
 fn execution(arguments: &Arguments, sections: &mut serde_json::Map<String, Value>) -> Result<(), Failure> {
@@ -245,7 +265,11 @@ fn tell(report: &Report, arguments: &Arguments, context: &Context) {
             context.output.warn(&format!("slot {}: {rest} more are not as in the source", slot.id));
         }
     }
-    if arguments.keep_links {
+    if arguments.profile == Profile::Fast && arguments.launcher.is_some() {
+        context
+            .output
+            .warn("the fast profile is for slotfs alone: FlavorPack's launchers cannot start the package");
+    } else if arguments.keep_links && arguments.profile == Profile::Compatible {
         context.output.note("links are kept: where there are any, FlavorPack's launchers refuse the package");
     }
 }

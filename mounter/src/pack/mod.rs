@@ -1,7 +1,7 @@
 //! Making a package: sources to slots, sections to signed metadata, a launcher in front.
 //!
-//! Whatever was asked for, the package runs under FlavorPack's own launchers: one gzip member a slot, no symbolic links
-//! unless they are asked for, no operation, lifecycle or setup command that a launcher does not know.
+//! Unless something else is asked for, the package runs under FlavorPack's own launchers: one gzip member a slot, no
+//! symbolic links, no operation, lifecycle or setup command that a launcher does not know.
 //!
 //! **Invariant:** the file appears under its name whole and readable, or not at all; two packages of the same sources, key
 //! and options are the same byte for byte.
@@ -29,7 +29,7 @@ use slotfs_fs::package::write::{self, PackageWriter, SlotDescription, WrittenSlo
 use slotfs_fs::package::{Limits, Package, PackageKind};
 
 pub use error::PackError;
-pub use request::{Request, SlotRequest};
+pub use request::{Profile, Request, SlotRequest};
 pub use source::Archives;
 
 use self::source::{Content, Source};
@@ -86,13 +86,11 @@ pub fn pack(
     let mut sources = Vec::new();
     for slot in &request.slots {
         check_outside(&slot.path, out)?;
-        let source = Source::open(slot, archives)?;
-        if !write::can_write(&source.chain) {
-            let reason = format!(
-                "slot `{}`: FlavorPack's launchers do not undo the operations `{}`",
-                slot.id, source.chain
-            );
-            return Err(PackError::hinted(reason, "operations are raw, gzip, tar and tar.gzip"));
+        let source = Source::open(slot, request.profile, archives)?;
+        if !write::can_write(&source.chain) || !request.profile.allows(&source.chain) {
+            let reason =
+                format!("slot `{}`: the operations `{}` are not for everybody", slot.id, source.chain);
+            return Err(PackError::hinted(reason, request::OPERATIONS));
         }
         sources.push(source);
     }

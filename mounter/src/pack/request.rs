@@ -6,14 +6,43 @@ use serde_json::{Map, Value};
 use slotfs_fs::layer::archive::Links;
 use slotfs_fs::package::keys::KeyPair;
 use slotfs_fs::package::operations::Chain;
-use slotfs_fs::package::target;
+use slotfs_fs::package::{Compression, target};
 use slotfs_policy::lifecycle::Lifecycle;
 
 use super::error::PackError;
 
+/// For whom a package is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// For FlavorPack's launchers and slotfs: gzip
+    #[default]
+    Compatible,
+    /// For slotfs alone: zstd in frames that can be read at random, links kept
+    Fast,
+}
+
+impl Profile {
+    /// Returns how slots are compressed that say nothing else.
+    #[must_use]
+    pub fn compression(self) -> Compression {
+        match self {
+            Self::Compatible => Compression::Gzip,
+            Self::Fast => Compression::Zstd,
+        }
+    }
+
+    /// Tells whether programs that the profile is for undo `chain`.
+    #[must_use]
+    pub fn allows(self, chain: &Chain) -> bool {
+        self == Self::Fast || !chain.compressions().contains(&Compression::Zstd)
+    }
+}
+
 /// What a package shall hold.
 #[derive(Debug)]
 pub struct Request {
+    /// For whom it is made.
+    pub profile: Profile,
     /// Sections of the metadata, without those that follow from the rest.
     pub sections: Map<String, Value>,
     /// The slots in order.
@@ -24,7 +53,7 @@ pub struct Request {
     pub key: KeyPair,
     /// No time in it is later than this, in seconds since 1970.
     pub latest: Option<i64>,
-    /// How hard to compress, 1 to 9.
+    /// How hard to compress: 1 to 9, with zstd to 19.
     pub level: u32,
     /// What becomes of symbolic links.
     pub links: Links,
@@ -55,6 +84,10 @@ pub struct SlotRequest {
     /// Platform it is for, where it is not for all.
     pub platform: Option<String>,
 }
+
+/// What can be done to a slot's content.
+pub const OPERATIONS: &str =
+    "operations are raw, gzip, tar and tar.gzip, and for slotfs alone (`--profile fast`) zstd and tar.zstd";
 
 /// What can be said of a slot on the command line.
 const KEYS: &str = "id, target, operations, lifecycle, purpose, mode, platform";
@@ -161,9 +194,7 @@ impl SlotRequest {
 /// # Errors
 /// No builder knows it.
 pub fn chain(name: &str) -> Result<Chain, PackError> {
-    Chain::from_name(name).ok_or_else(|| {
-        PackError::hinted(format!("`{name}` is no operation"), "operations are raw, gzip, tar and tar.gzip")
-    })
+    Chain::from_name(name).ok_or_else(|| PackError::hinted(format!("`{name}` is no operation"), OPERATIONS))
 }
 
 /// Reads a file's mode: octal digits.

@@ -17,7 +17,7 @@ use slotfs_fs::package::{self, Compression, Container, Package, PackageError, Pa
 use slotfs_fs::slot::{Limits, Notice, SlotError, chain};
 
 use super::error::PackError;
-use super::request::SlotRequest;
+use super::request::{OPERATIONS, Profile, SlotRequest};
 use crate::extract::layers::OpenSlot;
 
 /// What archives as sources are opened with.
@@ -53,7 +53,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(slot: &SlotRequest, archives: &Archives) -> Result<Self, PackError> {
+    pub(super) fn open(slot: &SlotRequest, profile: Profile, archives: &Archives) -> Result<Self, PackError> {
         let path = &slot.path;
         let metadata = std::fs::metadata(path).context("examine", path)?;
         let permissions = if kind::permissions(&metadata) & 0o111 == 0 { 0o644 } else { 0o755 };
@@ -67,12 +67,12 @@ impl Source {
                     slot.id,
                     path.display()
                 );
-                return Err(PackError::hinted(reason, "operations for a directory are tar and tar.gzip"));
+                return Err(PackError::hinted(reason, OPERATIONS));
             }
             let layer = Arc::new(DirectoryLayer::open(path)?);
             return Ok(source(
                 Content::Tree(layer, None),
-                slot.chain.clone().unwrap_or_else(|| gzipped(true)),
+                slot.chain.clone().unwrap_or_else(|| Chain::new(true, Some(profile.compression()))),
             ));
         }
         if !metadata.is_file() {
@@ -87,15 +87,15 @@ impl Source {
                 return Err(PackError::request(format!("`{}` holds nothing", path.display())));
             };
             let layer = open.placed(slot_of_archive, false).layer;
-            let chain = slot.chain.clone().unwrap_or_else(|| gzipped(true));
+            let chain = slot.chain.clone().unwrap_or_else(|| Chain::new(true, Some(profile.compression())));
             return Ok(source(Content::Tree(layer, Some(open)), chain));
         }
         if wants_tree == Some(true) {
             let reason =
                 format!("slot `{}`: `{}` is neither a directory nor an archive", slot.id, path.display());
-            return Err(PackError::hinted(reason, "operations for one file are raw and gzip"));
+            return Err(PackError::hinted(reason, OPERATIONS));
         }
-        let chain = slot.chain.clone().unwrap_or_else(|| gzipped(false));
+        let chain = slot.chain.clone().unwrap_or_else(|| Chain::new(false, Some(profile.compression())));
         // What is compressed as wanted already is compressed again in a form that can be read at random.
         let found =
             opened.as_ref().and_then(|package| package.slots().first()).map(|slot| &slot.source.compressions);
@@ -161,10 +161,6 @@ impl Source {
             Content::Tree(..) | Content::File(..) => Vec::new(),
         }
     }
-}
-
-fn gzipped(is_tree: bool) -> Chain {
-    Chain::new(is_tree, Some(Compression::Gzip))
 }
 
 fn modified(metadata: &std::fs::Metadata) -> i64 {

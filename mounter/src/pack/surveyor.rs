@@ -40,7 +40,8 @@ impl Surveyor {
         let (survey, length) = self.thread.join().map_err(|_| gone())?;
         let Some(written) = written else { return length.map(|_| None) };
         let identity = Identity::new(&chain.container(), &chain.compressions(), written.size, written.digest);
-        survey.finish(&identity, &written.pieces, length?).map(Some)
+        let compression = chain.compressions().first().copied();
+        survey.finish(&identity, compression, &written.pieces, length?).map(Some)
     }
 
     /// Returns a writer to `out` that this thread reads along.

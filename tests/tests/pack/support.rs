@@ -17,7 +17,12 @@ pub(crate) fn file(home: &Home, path: &str, mode: u32, content: impl AsRef<[u8]>
 
 /// Bytes that compress to about half, more than one piece of a slot.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut state = 7_u32;
+    noise_of(7, length)
+}
+
+/// As [`noise`], other bytes for every `seed`.
+pub(crate) fn noise_of(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8

@@ -5,7 +5,8 @@
 //!
 //! **Invariant:** the bytes depend on what is given and on nothing else: no time, no name of a machine or a user.
 
-mod gzip;
+mod codec;
+mod pieces;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -16,9 +17,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
-pub use gzip::{PIECE, PieceStart};
+pub use pieces::PieceStart;
 
-use self::gzip::GzipWriter;
+use self::codec::Codec;
+use self::pieces::PieceWriter;
 use super::Compression;
 use super::descriptor::Descriptor;
 use super::keys::KeyPair;
@@ -88,7 +90,7 @@ pub struct PackageWriter<'a> {
 }
 
 impl<'a> PackageWriter<'a> {
-    /// Starts with the executable in front. `level` of compression is 1 to 9.
+    /// Starts with the executable in front. `level` of compression is 1 to 9 for gzip, 1 to 19 for zstd.
     ///
     /// # Errors
     /// The launcher cannot be read or the package cannot be written.
@@ -105,7 +107,7 @@ impl<'a> PackageWriter<'a> {
         })
     }
 
-    /// Adds a slot whose content `fill` writes, and returns how it was stored.
+    /// Adds a slot whose content `fill` writes, and returns how it was stored. Where `fill` flushes, a piece may end.
     ///
     /// # Errors
     /// What `fill` fails with, or the package cannot be written; it is of no use then. A chain that [`can_write`] does not
@@ -118,17 +120,22 @@ impl<'a> PackageWriter<'a> {
         self.pad(PAGE)?;
         let offset = self.position;
         let mut stored = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
-        let (original_size, pieces) = match description.chain.compressions().as_slice() {
-            [] => {
+        let codec = match description.chain.compressions().as_slice() {
+            [] => None,
+            [Compression::Gzip] => Some(Codec::Gzip { level: self.level }),
+            [Compression::Zstd] => Some(Codec::Zstd { level: self.level }),
+            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        let (original_size, pieces) = match codec {
+            None => {
                 fill(&mut stored)?;
                 (stored.length, Vec::new())
             }
-            [Compression::Gzip] => {
-                let mut gzip = Counting { out: GzipWriter::start(&mut stored, self.level)?, length: 0 };
-                fill(&mut gzip)?;
-                (gzip.length, gzip.out.finish()?)
+            Some(codec) => {
+                let mut pieces = Counting { out: PieceWriter::start(&mut stored, codec)?, length: 0 };
+                fill(&mut pieces)?;
+                (pieces.length, pieces.out.finish()?)
             }
-            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
         let (size, digest) = (stored.length, Digest(stored.hasher.finalize().into()));
         self.position += size;
@@ -228,7 +235,8 @@ impl<'a> PackageWriter<'a> {
 /// Tells whether a slot of this chain can be made.
 #[must_use]
 pub fn can_write(chain: &Chain) -> bool {
-    matches!(chain.compressions().as_slice(), [] | [Compression::Gzip]) && chain.is_usual()
+    let is_known = matches!(chain.compressions().as_slice(), [] | [Compression::Gzip | Compression::Zstd]);
+    is_known && chain.is_usual()
 }
 
 /// What the metadata says about a slot.
@@ -303,8 +311,9 @@ impl<W: Write> Write for Hashing<'_, W> {
         Ok(count)
     }
 
+    /// Does nothing: a flush is about pieces, not about the disk.
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::Scanning;
 use super::ahead::AheadInput;
 use crate::node::Timestamp;
-use crate::package::Container;
 use crate::package::write::PieceStart;
+use crate::package::{Compression, Container};
 use crate::slot::chain::{Decoded, Point};
 use crate::slot::index::{Identity, Index, IndexWriter};
 use crate::slot::seek::PointLog;
@@ -59,14 +59,21 @@ impl Survey {
     ///
     /// # Errors
     /// The index is too large.
-    pub fn finish(self, identity: &Identity, pieces: &[PieceStart], length: u64) -> Result<Index, SlotError> {
+    pub fn finish(
+        self,
+        identity: &Identity,
+        compression: Option<Compression>,
+        pieces: &[PieceStart],
+        length: u64,
+    ) -> Result<Index, SlotError> {
         for piece in pieces {
-            // The first one begins at the member's header.
+            // In gzip the first one begins at the member's header, the others behind a full flush.
+            let is_gzip = compression == Some(Compression::Gzip);
             let is_first = piece.content == 0;
             self.points.add(&Point {
                 decoded: piece.content,
                 stored_bits: if is_first { 0 } else { piece.stored * 8 },
-                context: if is_first { Vec::new() } else { vec![0] },
+                context: if is_gzip && !is_first { vec![0] } else { Vec::new() },
                 header: None,
             });
         }
