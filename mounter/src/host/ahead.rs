@@ -53,7 +53,7 @@ impl Ahead {
 
     /// What is gone or refused is left out. When the mount itself is gone there is nothing more to do.
     fn heed(&mut self, asked: io::Result<()>) {
-        if asked.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)) {
+        if asked.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected) {
             self.left = 0;
         }
     }
