@@ -306,6 +306,17 @@ impl Package {
     }
 }
 
+/// Tells whether the regular file at `path` ends as packages do: a glance for who has to know at once.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn ends_like_one(path: &Path) -> Result<bool, PackageError> {
+    let file = File::open(path).context("open", path)?;
+    let size = file.metadata().context("examine", path)?.len();
+    let too_large = || DiskError::new("read", path, ErrorKind::FileTooLarge);
+    assemble::has_end_mark(&FileRange::new(Arc::new(file), 0, size).ok_or_else(too_large)?, path)
+}
+
 /// See [`Package::id`].
 fn id_of(name: &str, version: &str, checksum: &str) -> String {
     let mut digits = Digest::of(format!("{name}:{version}:{checksum}").as_bytes()).to_string();

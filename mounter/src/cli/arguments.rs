@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 
 use super::mounts::MountCommand;
 use super::output::ColorWish;
-use super::{complete, doctor, extract, inspect, keygen, list, man, pack, verify};
+use super::{complete, doctor, extract, inspect, keygen, list, man, pack, relaunch, verify};
 use crate::settings::{Overrides, Size, Validation};
 
 /// Colours of help and of usage errors.
@@ -105,6 +105,7 @@ pub enum Command {
     Inspect(inspect::Arguments),
     List(list::Arguments),
     Pack(pack::Arguments),
+    Relaunch(relaunch::Arguments),
     Keygen(keygen::Arguments),
     Doctor(doctor::Arguments),
     Completions(complete::Arguments),
@@ -127,6 +128,7 @@ impl Command {
             | Self::Inspect(_)
             | Self::List(_)
             | Self::Pack(_)
+            | Self::Relaunch(_)
             | Self::Keygen(_)
             | Self::Completions(_)
             | Self::Man(_)

@@ -24,6 +24,7 @@ pub mod pack;
 pub mod package;
 pub mod progress;
 pub mod reference;
+pub mod relaunch;
 pub mod status;
 pub mod table;
 pub mod verify;
@@ -42,7 +43,7 @@ use crate::settings::{Environment, variables};
 
 /// Runs slotfs with the arguments of a process, its name first, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = mounts::own::arguments(arguments.into_iter().collect());
     if let Some(code) = mounts::helper::main(&arguments, is_command) {
         return code;
     }
@@ -98,6 +99,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
         Command::Inspect(arguments) => inspect::run(arguments, context),
         Command::List(arguments) => list::run(arguments, context),
         Command::Pack(arguments) => pack::run(arguments, context),
+        Command::Relaunch(arguments) => relaunch::run(arguments, context),
         Command::Keygen(arguments) => keygen::run(arguments, context),
         Command::Verify(arguments) => verify::run(arguments, context),
         Command::Completions(arguments) => complete::run(arguments, context),

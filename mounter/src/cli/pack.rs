@@ -18,11 +18,11 @@ use super::{confirm, package};
 use crate::extract::layers;
 use crate::host::interrupt;
 use crate::pack::manifest::Manifest;
-use crate::pack::{self, Archives, PackError, Profile, Report, Request, SlotRequest};
+use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotRequest};
 use crate::settings::variables;
 
 /// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 /// How many differences are told one by one.
 const TOLD: usize = 10;
 
@@ -61,8 +61,9 @@ pub struct Arguments {
     /// A command to run once, after the files are there; may be given several times
     #[arg(long, value_name = "COMMAND")]
     setup: Vec<String>,
-    /// The executable in front, or a package to take it from [default: a script that calls slotfs]
-    #[arg(long, value_name = "FILE")]
+    /// The executable in front: a file, a package to take it from, or the word `slotfs` for slotfs itself, which then has
+    /// to be installed nowhere [default: a script that calls slotfs]
+    #[arg(long, value_name = "FILE|slotfs")]
     launcher: Option<PathBuf>,
     /// Sign with the private key in this file, as `slotfs keygen` makes it
     #[arg(long, value_name = "FILE", conflicts_with = "key_seed")]
@@ -94,7 +95,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let stop = interrupt::watch();
-    may_be_replaced(arguments, context)?;
+    may_be_replaced(&arguments.output, arguments.yes, context)?;
     let request = request(arguments, context)?;
     let archives =
         Archives { home: package::home(context)?, limits: layers::limits(context.settings.limits()) };
@@ -118,9 +119,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// What is there and no package is somebody's own.
-fn may_be_replaced(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let path = &arguments.output;
+/// Asks before `path` is replaced, if it is something else than a package: what is no package is somebody's own.
+///
+/// # Errors
+/// It is a directory, or nobody allows to replace it.
+pub(super) fn may_be_replaced(path: &Path, yes: bool, context: &Context) -> Result<(), Failure> {
     if path.is_dir() {
         let message = format!("`{}` is a directory", path.display());
         return Err(Failure::new(FailureKind::Usage, message).hint("name the file that the package is to be"));
@@ -131,7 +134,7 @@ fn may_be_replaced(arguments: &Arguments, context: &Context) -> Result<(), Failu
     if path.symlink_metadata().is_err() || is_package(path) {
         return Ok(());
     }
-    confirm::replace(path, "and is no package", arguments.yes, &context.output)
+    confirm::replace(path, "and is no package", yes, &context.output)
 }
 
 fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure> {
@@ -177,7 +180,7 @@ fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure>
     Ok(Request {
         sections: manifest.sections,
         slots: manifest.slots,
-        launcher: arguments.launcher.clone(),
+        launcher: arguments.launcher.as_deref().map_or(Launcher::Script, Launcher::named),
         key,
         latest: latest(context)?,
         level: level(arguments)?,

@@ -6,6 +6,7 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::layer::archive::TreeError;
 use slotfs_fs::package::PackageError;
 use slotfs_fs::package::keys::KeyError;
+use slotfs_fs::package::write::RelaunchError;
 use slotfs_fs::slot::SlotError;
 
 use crate::extract::layers::LayersError;
@@ -52,6 +53,15 @@ pub enum PackError {
         /// Why.
         #[source]
         source: SlotError,
+    },
+    /// A package cannot have another launcher.
+    #[error("cannot put another launcher on `{}`: {source}", path.display())]
+    Relaunch {
+        /// The package.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: RelaunchError,
     },
     /// What was written is not a package that can be used, mostly because of a section of the manifest.
     #[error("this makes no package: {reason}")]

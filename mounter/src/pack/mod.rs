@@ -7,6 +7,7 @@
 //! and options are the same byte for byte.
 
 mod error;
+mod launcher;
 pub mod manifest;
 pub mod request;
 mod source;
@@ -14,30 +15,26 @@ mod surveyor;
 mod time;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 use slotfs_fs::disk::atomic::{self, WriteOptions};
 use slotfs_fs::disk::digest::Digest;
-use slotfs_fs::disk::range::FileRange;
 use slotfs_fs::disk::{Context as _, DiskError};
 use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
 use slotfs_fs::package::write::{self, PackageWriter, SlotDescription, WrittenSlot};
-use slotfs_fs::package::{Limits, Package, PackageKind};
+use slotfs_fs::package::{Limits, Package, PackageError};
 
 pub use error::PackError;
+pub use launcher::Launcher;
 pub use request::{Profile, Request, SlotRequest};
 pub use source::Archives;
 
 use self::source::{Content, Source};
 use self::surveyor::Surveyor;
 use crate::extract::progress::Progress;
-
-/// What starts a package that carries no launcher of its own, where slotfs is installed. A shell reads no further.
-const SCRIPT: &[u8] = b"#!/bin/sh\nexec slotfs run \"$0\" -- \"$@\"\n";
 
 /// What was made.
 #[derive(Clone, Debug)]
@@ -99,13 +96,50 @@ pub fn pack(
     let packed = atomic::write_as(out, &options, |file| {
         let packing = Packing { request, archives, stop, progress, out };
         let report = packing.write(file, &sources)?;
-        let copy = file.try_clone().context("open", out)?;
-        // Before it gets its name: it must be one that slotfs opens.
-        let opened = Package::read(copy, out, &Limits::default());
-        opened.map_err(|error| PackError::Useless { reason: error.to_string() })?;
+        check(file, out)?;
         Ok(report)
     });
     packed.map_err(|error| if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error })
+}
+
+/// Writes the package at `old` to `out` with another launcher in front, and returns its length. Its slots, metadata and
+/// signature stay what they are.
+///
+/// # Errors
+/// There is no new package then, and an old one is still there.
+pub fn relaunch(
+    old: &Path,
+    launcher: &Launcher,
+    out: &Path,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<u64, PackError> {
+    let package = Package::open(old, &Limits::default())?;
+    let mut launcher = launcher.open()?;
+    let options = WriteOptions { mode: 0o777, replace: true };
+    let written = atomic::write_as(out, &options, |file| {
+        progress.begin(0, &out.file_name().unwrap_or_default().to_string_lossy(), package.identity().size);
+        let mut told = |bytes| {
+            progress.advance(0, bytes);
+            if stop.load(Ordering::Relaxed) { Err(io::Error::other("interrupted")) } else { Ok(()) }
+        };
+        let size = write::relaunch(&package, &mut *launcher, file, &mut told);
+        let size = size.map_err(|source| PackError::Relaunch { path: old.into(), source })?;
+        progress.end(0);
+        if !package.unchanged()? {
+            return Err(PackageError::Changed { path: old.into() }.into());
+        }
+        check(file, out)?;
+        Ok(size)
+    });
+    written.map_err(|error| if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error })
+}
+
+/// Makes sure that what was written is a package, before it gets its name.
+fn check(file: &File, out: &Path) -> Result<(), PackError> {
+    let copy = file.try_clone().context("open", out)?;
+    let opened = Package::read(copy, out, &Limits::default());
+    opened.map(drop).map_err(|error| PackError::Useless { reason: error.to_string() })
 }
 
 struct Packing<'a> {
@@ -118,7 +152,7 @@ struct Packing<'a> {
 
 impl Packing<'_> {
     fn write(&self, file: &mut File, sources: &[Source]) -> Result<Report, PackError> {
-        let mut launcher = launcher(self.request.launcher.as_deref())?;
+        let mut launcher = self.request.launcher.open()?;
         let mut writer =
             PackageWriter::start(file, &mut *launcher, self.request.level).context("write", self.out)?;
         let mut slots = Vec::new();
@@ -266,29 +300,6 @@ impl Packing<'_> {
         sections.insert("setup_commands".into(), setup);
         sections
     }
-}
-
-/// Opens the executable for the front: a file, or that of another package.
-fn launcher(path: Option<&Path>) -> Result<Box<dyn Read>, PackError> {
-    let Some(path) = path else { return Ok(Box::new(SCRIPT)) };
-    let file = File::open(path).context("open", path)?;
-    let metadata = file.metadata().context("examine", path)?;
-    if !metadata.is_file() || metadata.len() == 0 {
-        return Err(PackError::request(format!(
-            "`{}` is no launcher: it is not a file with content",
-            path.display()
-        )));
-    }
-    let copy = file.try_clone().context("open", path)?;
-    let size = match Package::read(copy, path, &Limits::default()) {
-        Ok(package) if package.kind() == PackageKind::Pspf => {
-            package.index().map(|index| index.launcher_size.get())
-        }
-        _ => None,
-    };
-    let too_large = || DiskError::new("read", path, io::ErrorKind::FileTooLarge);
-    let range = FileRange::new(Arc::new(file), 0, size.unwrap_or(metadata.len())).ok_or_else(too_large)?;
-    Ok(Box::new(range.reader(0)))
 }
 
 fn check_names(slots: &[SlotRequest]) -> Result<(), PackError> {

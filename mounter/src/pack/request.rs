@@ -10,6 +10,7 @@ use slotfs_fs::package::{Compression, target};
 use slotfs_policy::lifecycle::Lifecycle;
 
 use super::error::PackError;
+use super::launcher::Launcher;
 
 /// For whom a package is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -47,8 +48,8 @@ pub struct Request {
     pub sections: Map<String, Value>,
     /// The slots in order.
     pub slots: Vec<SlotRequest>,
-    /// The executable in front, or a package to take it from; a script that starts slotfs where `None`.
-    pub launcher: Option<PathBuf>,
+    /// The executable in front.
+    pub launcher: Launcher,
     /// What signs it.
     pub key: KeyPair,
     /// No time in it is later than this, in seconds since 1970.

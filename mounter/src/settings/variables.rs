@@ -46,6 +46,8 @@ pub const FLAVOR_LOG_LEVEL: &str = "FLAVOR_LOG_LEVEL";
 pub const FLAVOR_LOG_PATH: &str = "FLAVOR_LOG_PATH";
 /// `1` or `true`: log as JSON lines.
 pub const FLAVOR_JSON_LOG: &str = "FLAVOR_JSON_LOG";
+/// `1`, `true` or `yes`: arguments of a package whose launcher is slotfs are for slotfs, not for the program.
+pub const FLAVOR_LAUNCHER_CLI: &str = "FLAVOR_LAUNCHER_CLI";
 /// `1` or `true`: keep temporary files for a look.
 pub const FLAVOR_KEEP_TEMP: &str = "FLAVOR_KEEP_TEMP";
 /// Directory of the operator's `policy.json` and `trusted-keys`.
@@ -93,6 +95,10 @@ pub const ALL: &[Variable] = &[
     Variable { name: FLAVOR_LOG_LEVEL, meaning: "log level, where the other two are not set" },
     Variable { name: FLAVOR_LOG_PATH, meaning: "append the log to this file" },
     Variable { name: FLAVOR_JSON_LOG, meaning: "`1` or `true`: log as JSON lines" },
+    Variable {
+        name: FLAVOR_LAUNCHER_CLI,
+        meaning: "`1` or `true`: a package that is slotfs takes its commands",
+    },
     Variable { name: FLAVOR_KEEP_TEMP, meaning: "`1` or `true`: keep temporary files" },
     Variable { name: FLAVOR_CONFIG_DIR, meaning: "directory of `policy.json` and `trusted-keys`" },
     Variable { name: FLAVOR_TRUSTED_KEYS_DIR, meaning: "directory of trusted public keys" },

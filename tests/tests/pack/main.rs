@@ -6,6 +6,7 @@
 mod fast;
 mod index;
 mod keys;
+mod launchers;
 mod manifest;
 mod packages;
 mod refused;

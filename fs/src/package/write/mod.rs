@@ -7,6 +7,7 @@
 
 mod codec;
 mod pieces;
+mod relaunch;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -18,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
 pub use pieces::PieceStart;
+pub use relaunch::{RelaunchError, relaunch};
 
 use self::codec::Codec;
 use self::pieces::PieceWriter;

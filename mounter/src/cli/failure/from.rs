@@ -7,6 +7,7 @@ use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::archive::TreeError;
 use slotfs_fs::package::PackageError;
 use slotfs_fs::package::keys::KeyError;
+use slotfs_fs::package::write::RelaunchError;
 use slotfs_fs::slot::SlotError;
 use slotfs_policy::access::AccessError;
 
@@ -125,7 +126,10 @@ impl From<PackError> for Failure {
             PackError::Tree { source: TreeError::Layer(LayerError::Disk(_)), .. } => {
                 Self::new(FailureKind::Disk, message)
             }
-            PackError::Tree { .. } | PackError::Index { .. } => Self::new(FailureKind::Format, message),
+            PackError::Relaunch { source: RelaunchError::Io(_), .. } => Self::new(FailureKind::Disk, message),
+            PackError::Tree { .. } | PackError::Index { .. } | PackError::Relaunch { .. } => {
+                Self::new(FailureKind::Format, message)
+            }
             PackError::Interrupted => Self::new(FailureKind::Negative, message),
             PackError::Key(error) => error.into(),
             PackError::Disk(error) => error.into(),

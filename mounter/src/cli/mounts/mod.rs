@@ -6,6 +6,7 @@ pub mod helper;
 pub mod mount;
 pub mod options;
 pub mod overlay;
+pub mod own;
 pub mod prefetch;
 pub mod profile;
 pub mod remove;
