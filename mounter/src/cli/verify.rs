@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::package::signature::{Claim, Evidence, SignatureState};
 use slotfs_fs::package::verify::{Outcome, Verification, VerifiedSlot};
 use slotfs_fs::package::{Package, PackageKind};
@@ -21,7 +22,8 @@ use crate::plan::Judgement;
 ///
 /// Checked are the form, the signature, every slot against the SHA-256 in the signed metadata, and the policies of
 /// this machine and of the package's author. The exit code is 0 when `slotfs run` would accept every package, 107 when one
-/// is damaged, changed or not trusted, and 102 when one is no package at all. Slots are hashed afresh each time.
+/// is damaged, changed or not trusted, and 102 when one is no package at all. Slots are hashed afresh each time. The index
+/// of a slot that a package carries is checked, too; a wrong one is not used, and no reason to refuse the package.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Packages, archives or directories
@@ -60,7 +62,7 @@ struct Check {
     name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<String>,
-    /// SHA-256 of a slot's stored bytes as found.
+    /// SHA-256 of a slot's stored bytes as found, of an index as stated.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
     /// Number of a slot's stored bytes.
@@ -124,6 +126,7 @@ fn report(path: &Path, context: &Context) -> std::result::Result<Report, Failure
         checks.extend(claims(evidence, &judgement));
     }
     checks.extend(slots(&package, &verification));
+    checks.extend(carried_indexes(&package));
     let (accepted, warnings, reason, hint) = match judgement.verdict {
         Verdict::Proceed => (true, Vec::new(), None, None),
         Verdict::Warn(warnings) => (true, warnings, None, None),
@@ -216,6 +219,22 @@ fn slots<'a>(package: &'a Package, verification: &'a Verification) -> impl Itera
         };
         let stored_bytes = digest.as_ref().map(|_| slot.source.stored.len());
         Check { name: "slot", slot: Some(slot.id.clone()), digest, stored_bytes, result, detail }
+    })
+}
+
+/// Checks the indexes of slots that the package brings along. One that is wrong makes the package no worse: it is not used.
+fn carried_indexes(package: &Package) -> impl Iterator<Item = Check> {
+    package.slots().iter().filter_map(|slot| {
+        let carried = slot.carried_index.as_ref()?;
+        let size = human_size(carried.stored.len());
+        let (result, finding) = match Digest::of_range(&carried.stored) {
+            Ok(found) if found == carried.digest => (Result::Passed, "as the metadata say".to_owned()),
+            Ok(_) => (Result::Failed, "not the one in the metadata: it is not used".to_owned()),
+            Err(error) => (Result::Failed, format!("cannot be read: {error}")),
+        };
+        let (digest, detail) = (Some(carried.digest.to_string()), format!("{size}, {finding}"));
+        let stored_bytes = Some(carried.stored.len());
+        Some(Check { name: "index of", slot: Some(slot.id.clone()), digest, stored_bytes, result, detail })
     })
 }
 

@@ -67,6 +67,8 @@ fn the_first_mount_goes_over_no_slot() {
     let shown = inspected(&home, "app.psp");
     let index = &shown["package"]["slots"][0]["index"];
     assert_eq!((&index["carried"], &index["exists"]), (&true.into(), &true.into()), "{index}");
+    home.run(["clean", "--all", "--yes"]).success();
+    assert!(kept_indexes(&home).is_empty(), "a clean takes the copies, too");
     // As a pass over the slots would have it.
     let without = Home::new();
     let mut bytes = std::fs::read(home.path("app.psp")).unwrap();
@@ -134,6 +136,8 @@ fn a_damaged_index_is_never_used() {
         let mut bytes = whole.clone();
         bytes[place.start + at] ^= 1 << (turn % 8);
         std::fs::write(other.path("app.psp"), &bytes).unwrap();
+        let verified = other.run(["verify", "app.psp"]).success().stdout;
+        assert!(verified.contains("✗  index of app") && verified.contains("✓  index of big"), "{verified}");
         let (shown, log) = run(&other, "app.psp");
         assert_eq!(shown, right, "byte {at}");
         assert!(
@@ -168,7 +172,15 @@ fn any_flipped_byte_is_found() {
         file.write_all_at(&byte, at as u64).unwrap();
         assert_eq!(std::fs::read_dir(shared.join("indexes-v1")).unwrap().count(), 0);
     }
+    let index = Index::open_carried(&home.path("shared"), &identity, carried).unwrap();
+    // A copy that a crash has damaged is made anew.
+    let copy = identity.carried_path(&home.path("shared"), carried);
+    let whole = std::fs::read(&copy).unwrap();
+    assert!(whole == index.as_bytes());
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::write(&copy, vec![0; whole.len()]).unwrap();
     Index::open_carried(&home.path("shared"), &identity, carried).unwrap();
+    assert!(std::fs::read(&copy).unwrap() == whole);
 }
 
 #[test]

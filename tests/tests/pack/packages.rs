@@ -187,7 +187,10 @@ fn a_slot_is_never_held_in_memory() {
     file(&home, "big/script", 0o755, "");
     std::fs::File::create(home.path("big/zeros")).unwrap().set_len(600 << 20).unwrap();
     // The limit is on what is in memory and what could be: code, stacks and heap, far below the slot.
-    let line = format!("ulimit -v 400000; exec {} pack big -o big.psp --level 1", binary().display());
+    let line = format!(
+        "ulimit -v 400000; MALLOC_ARENA_MAX=2 exec taskset -c 0 {} pack big -o big.psp --level 1",
+        binary().display()
+    );
     Done::of(home.program("sh").args(["-c", &line])).success();
     assert!(home.path("big.psp").metadata().unwrap().len() < 8 << 20);
 }
