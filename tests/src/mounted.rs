@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use slotfs_fs::driver::{self, MountOptions, OpenMode, Operation, Served, Statistics, UnmountError};
+use slotfs_fs::driver::{self, Control, MountOptions, OpenMode, Operation, Served, Statistics, UnmountError};
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
 use slotfs_fs::layer::{Layer, LayerError, LayerNode, Visit};
 use slotfs_fs::node::Attributes;
@@ -288,6 +288,12 @@ impl Mounted {
     #[must_use]
     pub fn served(&self) -> &Served {
         self.served.as_ref().expect("still mounted")
+    }
+
+    /// Returns access to the mount from within this process.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.served().control()
     }
 
     /// Returns the counts of requests.

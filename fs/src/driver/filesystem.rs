@@ -20,7 +20,7 @@ use fuser::{
 
 use super::attributes::{device_from_kernel, kind_of_mode, set_time};
 use super::capabilities::negotiate;
-use super::opening::answer_open;
+use super::opening::{answer_open, may_change};
 use super::options::OpenMode;
 use super::replies::{self, bytes, caller, empty, handle, handle_number, name_list, needed, rename_mode};
 use super::server::FuseDriver;
@@ -191,7 +191,7 @@ impl Filesystem for FuseDriver {
             // The kernel keeps this in mind: no open or release from now on, and pages are kept.
             return reply.error(Errno::ENOSYS);
         }
-        let result = self.guarded(Operation::Open, number, || {
+        let result = self.guarded_if(may_change(flags), Operation::Open, number, || {
             self.open_file(request, number, flags, |file| reply.open_backing(file))
         });
         if result.is_ok() {
@@ -438,7 +438,8 @@ impl Filesystem for FuseDriver {
         replies::xattr(result, size, reply);
     }
 
-    fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let Some(reply) = self.parking().keep(request.pid(), name, reply) else { return };
         let result = self.guarded(Operation::RemoveXattr, number, || {
             self.volume.remove_extended_attribute(self.node(number)?, bytes(name))
         });

@@ -10,6 +10,7 @@
 mod attributes;
 mod buffers;
 mod capabilities;
+mod control;
 mod errno;
 mod error;
 mod filesystem;
@@ -26,6 +27,7 @@ mod server;
 mod statistics;
 pub mod touches;
 
+pub use control::{Control, Held, HoldError};
 pub use error::{DriverError, UnmountError};
 pub use mount::{mount_helper, try_device, unmount, user_allow_other};
 pub use options::{GenericFlag, MountOptions, OpenMode, OtherUsers};

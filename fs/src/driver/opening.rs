@@ -31,6 +31,11 @@ fn truncates(flags: OpenFlags) -> bool {
     flags.0 & libc::O_TRUNC != 0
 }
 
+/// Tells whether a file that is opened like this may be changed, by the opening or after it.
+pub(super) fn may_change(flags: OpenFlags) -> bool {
+    truncates(flags) || access(flags).write
+}
+
 impl FuseDriver {
     /// Opens an existing file. `register` hands a file to the kernel.
     pub(super) fn open_file(

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::volume::NodeId;
@@ -49,11 +49,27 @@ pub(super) struct Wish<'a> {
 pub(super) struct Opens<B> {
     nodes: Mutex<HashMap<NodeId, State<B>>>,
     passthrough: AtomicBool,
+    /// How many want no passthrough to begin. Changed with the nodes locked.
+    suspended: AtomicUsize,
+}
+
+/// While it lives, no passthrough begins.
+#[derive(Debug)]
+pub(super) struct Suspended<'a, B>(&'a Opens<B>);
+
+impl<B> Drop for Suspended<'_, B> {
+    fn drop(&mut self) {
+        self.0.suspended.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<B> Opens<B> {
     pub(super) fn new() -> Self {
-        Self { nodes: Mutex::new(HashMap::new()), passthrough: AtomicBool::new(false) }
+        Self {
+            nodes: Mutex::new(HashMap::new()),
+            passthrough: AtomicBool::new(false),
+            suspended: AtomicUsize::new(0),
+        }
     }
 
     /// Says whether the kernel and we agreed on passthrough.
@@ -81,7 +97,8 @@ impl<B> Opens<B> {
             }
             None => {}
         }
-        let candidate = wish.backing.filter(|_| self.passthrough());
+        let begins = self.passthrough() && self.suspended.load(Ordering::Relaxed) == 0;
+        let candidate = wish.backing.filter(|_| begins);
         match candidate.map(register) {
             Some(Ok(backing)) => {
                 let backing = Arc::new(backing);
@@ -126,6 +143,22 @@ impl<B> Opens<B> {
             nodes.remove(&node);
         }
         stale
+    }
+
+    /// Begins no passthrough until the guard is dropped; what goes that way already goes on so.
+    pub(super) fn suspend(&self) -> Suspended<'_, B> {
+        let _nodes = self.lock();
+        self.suspended.fetch_add(1, Ordering::Relaxed);
+        Suspended(self)
+    }
+
+    /// Returns the nodes that the kernel may be writing to without a request.
+    pub(super) fn written_by_the_kernel(&self) -> Vec<NodeId> {
+        let nodes = self.lock();
+        let written = nodes
+            .iter()
+            .filter(|(_, state)| matches!(state, State::Passthrough { writers, .. } if *writers > 0));
+        written.map(|(node, _)| *node).collect()
     }
 
     /// These do not go away during a mount: no privilege, or a backing disk that is stacked too deep.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use fuser::{Config, Session, SessionACL};
 
 use super::capabilities::Agreed;
+use super::control::Control;
 use super::error::{DriverError, UnmountError};
 use super::mount;
 use super::options::MountOptions;
@@ -33,6 +34,7 @@ pub struct Served {
     mountpoint: PathBuf,
     statistics: Arc<Statistics>,
     features: Features,
+    control: Control,
     thread: JoinHandle<std::io::Result<()>>,
 }
 
@@ -48,6 +50,12 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
     let agreed = Arc::new(OnceLock::new());
     let driver =
         FuseDriver::new(volume, options, Arc::clone(&statistics), Arc::clone(&notifier), Arc::clone(&agreed));
+    let control = Control {
+        volume: Arc::clone(&driver.volume),
+        opens: Arc::clone(&driver.opens),
+        parking: Arc::clone(&driver.parking),
+        mountpoint: mountpoint.to_path_buf(),
+    };
     let device = mount::mount(mountpoint, options)?;
     let threads = options.thread_count();
     // Who may enter is the kernel's affair: it knows users that fuser's own check would shut out, such as a
@@ -61,7 +69,7 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
     let features = Features { passthrough, unasked_opens: no_open, threads };
     let thread = worker::spawn("slotfs-session", move || session.run())
         .map_err(|source| undo(mountpoint, DriverError::Thread { mountpoint: mountpoint.into(), source }))?;
-    Ok(Served { mountpoint: mountpoint.to_path_buf(), statistics, features, thread })
+    Ok(Served { mountpoint: mountpoint.to_path_buf(), statistics, features, control, thread })
 }
 
 fn config(threads: usize) -> Config {
@@ -98,6 +106,12 @@ impl Served {
     #[must_use]
     pub fn statistics(&self) -> Arc<Statistics> {
         Arc::clone(&self.statistics)
+    }
+
+    /// Returns access to the mount while it is served.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Tells whether requests are still being answered.

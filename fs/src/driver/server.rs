@@ -1,12 +1,13 @@
 //! What all requests share: the volume, and what is remembered between one request and the next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fuser::{BackingId, Errno, INodeNo, Notifier, Request};
 
 use super::buffers::Buffers;
 use super::capabilities::Agreed;
+use super::control::Parking;
 use super::numbers::Numbers;
 use super::opens::Opens;
 use super::options::{MountOptions, OpenMode};
@@ -21,7 +22,7 @@ use crate::volume::{FsError, HandleId, NodeId, SetAttributes, Status, Volume};
 pub(super) struct FuseDriver {
     pub(super) volume: Arc<Volume>,
     pub(super) numbers: Numbers,
-    pub(super) opens: Opens<BackingId>,
+    pub(super) opens: Arc<Opens<BackingId>>,
     pub(super) buffers: Buffers,
     pub(super) statistics: Arc<Statistics>,
     /// Set once the connection stands.
@@ -30,6 +31,8 @@ pub(super) struct FuseDriver {
     pub(super) mode: OpenMode,
     read_only: bool,
     touches: Option<Arc<Touches>>,
+    /// Where requests of this process's own threads are left waiting.
+    pub(super) parking: Arc<Mutex<Arc<Parking>>>,
     /// Once `open` was answered with ENOSYS, files come without handles for good.
     unasked: AtomicBool,
 }
@@ -45,7 +48,7 @@ impl FuseDriver {
         Self {
             volume,
             numbers: Numbers::new(),
-            opens: Opens::new(),
+            opens: Arc::new(Opens::new()),
             buffers: Buffers::default(),
             statistics,
             notifier,
@@ -53,17 +56,30 @@ impl FuseDriver {
             mode: options.open,
             read_only: options.read_only,
             touches: options.touches.clone(),
+            parking: Arc::default(),
             unasked: AtomicBool::new(false),
         }
     }
 
-    /// See [`replies::guarded`].
+    /// See [`replies::guarded`]. What changes something waits while changes are held up.
     pub(super) fn guarded<T>(
         &self,
         operation: Operation,
         number: INodeNo,
         call: impl FnOnce() -> Result<T, FsError>,
     ) -> Result<T, Errno> {
+        self.guarded_if(operation.changes(), operation, number, call)
+    }
+
+    /// As [`Self::guarded`], of a request that is a change only if `changes`.
+    pub(super) fn guarded_if<T>(
+        &self,
+        changes: bool,
+        operation: Operation,
+        number: INodeNo,
+        call: impl FnOnce() -> Result<T, FsError>,
+    ) -> Result<T, Errno> {
+        let _change = changes.then(|| self.volume.changing());
         replies::guarded(&self.statistics, operation, number, call)
     }
 
@@ -80,6 +96,11 @@ impl FuseDriver {
         {
             hear(touches, &self.volume, node);
         }
+    }
+
+    /// Returns where requests of our own threads are left waiting now.
+    pub(super) fn parking(&self) -> Arc<Parking> {
+        Arc::clone(&self.parking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the node that the kernel means.

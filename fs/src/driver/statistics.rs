@@ -33,6 +33,30 @@ operations! {
     Allocate "fallocate", Seek "lseek", CopyRange "copy_file_range", Other "other",
 }
 
+impl Operation {
+    /// Tells whether such a request changes something; of an open that depends on how.
+    #[must_use]
+    pub const fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::SetAttributes
+                | Self::MakeNode
+                | Self::MakeDirectory
+                | Self::MakeSymlink
+                | Self::Link
+                | Self::Unlink
+                | Self::RemoveDirectory
+                | Self::Rename
+                | Self::Create
+                | Self::Write
+                | Self::SetXattr
+                | Self::RemoveXattr
+                | Self::Allocate
+                | Self::CopyRange
+        )
+    }
+}
+
 /// Counts of requests; cheap enough to be always on.
 #[derive(Debug)]
 pub struct Statistics {

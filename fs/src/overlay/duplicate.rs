@@ -1,22 +1,25 @@
 //! A second copy of directories of the overlay, with all that makes them what they are: holes, links among the files,
 //! whiteouts, extended attributes as they are stored, owners, times. Blocks are shared where the disk can.
 //!
+//! Where changes are held up meanwhile, most can be copied ahead ([`Draft`]); what was changed since is copied again.
+//!
 //! **Invariant:** the source stays as it is; what is copied is complete, or an error says what could not be.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::allowance;
 use super::changes::listed;
 use super::format::bare_copy;
 use crate::disk::unix::{
     Directory, NewSpecial, SetTimes, Spot, Stat, XattrFlag, clone_file, data_from, hole_from, is_root,
-    set_length, sync_file_system,
+    set_length,
 };
 use crate::disk::{Context, DiskError};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind, Timestamp};
 
 /// How much is copied at a time, in bytes.
 const PIECE: usize = 1 << 20;
@@ -38,16 +41,113 @@ struct Level {
     left: Vec<Vec<u8>>,
 }
 
+/// Content that was copied ahead, while others may have gone on writing.
+#[derive(Debug)]
+pub struct Draft {
+    directory: Arc<Directory>,
+    /// By inode of the source.
+    files: HashMap<u64, Drafted>,
+}
+
+/// What a file was when its copying began.
+#[derive(Clone, Copy, Debug)]
+struct Drafted {
+    size: u64,
+    modified: Timestamp,
+    changed: Timestamp,
+}
+
+impl Draft {
+    /// Copies the content of the files in `sources` into the empty `directory`, under their inode numbers. Where the disk
+    /// shares blocks there is nothing to do ahead. `told` hears the length of each file that is done.
+    ///
+    /// # Errors
+    /// The disk refuses; what vanishes meanwhile is none.
+    pub fn take(
+        sources: &[Arc<Directory>],
+        directory: Arc<Directory>,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Self, DiskError> {
+        let mut draft = Self { directory, files: HashMap::new() };
+        let mut waiting: Vec<_> = sources.iter().map(|source| (Arc::clone(source), None)).collect();
+        while let Some((parent, name)) = waiting.pop() {
+            let name: Option<Vec<u8>> = name;
+            let Some((directory, names)) = listed(&parent, name.as_deref())? else { continue };
+            for name in names {
+                let Some(stat) = directory.stat(&name)? else { continue };
+                match stat.attributes.kind {
+                    Kind::Directory => waiting.push((Arc::clone(&directory), Some(name))),
+                    Kind::File if !draft.file(&Spot::named(&directory, &name), &stat, told)? => {
+                        return Ok(draft);
+                    }
+                    Kind::File
+                    | Kind::Symlink
+                    | Kind::Fifo
+                    | Kind::Socket
+                    | Kind::CharacterDevice
+                    | Kind::BlockDevice => {}
+                }
+            }
+        }
+        Ok(draft)
+    }
+
+    /// Copies one file; `false` when the disk shares blocks.
+    fn file(&mut self, source: &Spot, stat: &Stat, told: &mut dyn FnMut(u64)) -> Result<bool, DiskError> {
+        let Attributes { size, modified, changed, .. } = stat.attributes;
+        if size == 0 || is_recent(changed) || self.files.contains_key(&stat.inode) {
+            return Ok(true);
+        }
+        // Who may not read a file is helped when nobody changes it any more.
+        let Ok(file) = source.open_file(false, false) else { return Ok(true) };
+        if bare_copy(source)?.is_some() {
+            return Ok(true);
+        }
+        let name = stat.inode.to_string().into_bytes();
+        let target = self.directory.create_file(&name, 0o600)?;
+        if clone_file(&file, &target)? {
+            self.directory.unlink(&name)?;
+            return Ok(false);
+        }
+        copy_content(&file, &target, size)?;
+        told(size);
+        self.files.insert(stat.inode, Drafted { size, modified, changed });
+        Ok(true)
+    }
+
+    /// Moves the content of a file that has not been changed since to `name` in `target`; tells whether it did.
+    fn give(&mut self, stat: &Stat, target: &Directory, name: &[u8]) -> Result<bool, DiskError> {
+        let Some(drafted) = self.files.remove(&stat.inode) else { return Ok(false) };
+        let now = &stat.attributes;
+        if (now.size, now.modified, now.changed) != (drafted.size, drafted.modified, drafted.changed) {
+            return Ok(false);
+        }
+        self.directory.rename(stat.inode.to_string().as_bytes(), target, name)?;
+        Ok(true)
+    }
+}
+
+/// Tells whether a change as late as `changed` could be followed by another one at the same time: disks count time in
+/// steps, of seconds at worst.
+fn is_recent(changed: Timestamp) -> bool {
+    let step = if changed.nanoseconds == 0 { Duration::from_secs(2) } else { Duration::from_millis(50) };
+    let then = u64::try_from(changed.seconds).unwrap_or_default();
+    let then = SystemTime::UNIX_EPOCH + Duration::new(then, changed.nanoseconds);
+    SystemTime::now().duration_since(then).map_or(true, |age| age < step)
+}
+
 /// Copies what is in the first directory of each pair into the second, an empty one; links between the pairs stay
-/// links. When this returns all of it is on disk. `told` hears the length of each file that is done.
+/// links. What `draft` has need not be copied again. Nothing is synced; see [`crate::disk::unix::sync_file_system`]. `told` hears the length of
+/// each file that is copied now.
 ///
 /// # Errors
 /// The first thing that could not be copied; what was copied until then is left.
 pub fn duplicate(
     pairs: &[(Arc<Directory>, Arc<Directory>)],
+    draft: Option<&mut Draft>,
     told: &mut dyn FnMut(u64),
 ) -> Result<Duplicated, DiskError> {
-    let mut copy = Copy { pairs, links: HashMap::new(), done: Duplicated::default(), told };
+    let mut copy = Copy { pairs, draft, links: HashMap::new(), done: Duplicated::default(), told };
     for (number, (source, target)) in pairs.iter().enumerate() {
         let mut levels = vec![level(Arc::clone(source), Arc::clone(target), Vec::new())?];
         while let Some(at) = levels.last_mut() {
@@ -64,9 +164,6 @@ pub fn duplicate(
             }
         }
     }
-    if let Some((_, target)) = pairs.first() {
-        target.readable().and_then(sync_file_system)?;
-    }
     Ok(copy.done)
 }
 
@@ -77,6 +174,7 @@ fn level(source: Arc<Directory>, target: Arc<Directory>, path: Vec<Vec<u8>>) -> 
 
 struct Copy<'a> {
     pairs: &'a [(Arc<Directory>, Arc<Directory>)],
+    draft: Option<&'a mut Draft>,
     /// By inode of the source: in which pair the copy is, and where.
     links: HashMap<u64, (usize, Vec<Vec<u8>>)>,
     done: Duplicated,
@@ -127,8 +225,14 @@ impl Copy<'_> {
         let (source, target) = (Spot::named(&at.source, name), Spot::named(&at.target, name));
         match stat.attributes.kind {
             Kind::File => {
-                let file = at.target.create_file(name, 0o600)?;
                 let size = stat.attributes.size;
+                if let Some(draft) = &mut self.draft
+                    && draft.give(stat, &at.target, name)?
+                {
+                    self.done.bytes += size;
+                    return copy_attributes(&source, &target, stat);
+                }
+                let file = at.target.create_file(name, 0o600)?;
                 if bare_copy(&source)?.is_some() {
                     // What it may hold after a crash means nothing.
                     set_length(&file, size)?;

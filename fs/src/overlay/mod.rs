@@ -36,7 +36,7 @@ use crate::node::Kind;
 pub use archive::{ArchiveError, LeftOut, write_archive};
 pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};
-pub use duplicate::{Duplicated, duplicate};
+pub use duplicate::{Draft, Duplicated, duplicate};
 pub use view::{Scope, View};
 pub use whiteout::WhiteoutForm;
 pub use work::Temporary;

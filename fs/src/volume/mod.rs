@@ -10,6 +10,7 @@ mod copy_up;
 mod create;
 mod directory;
 mod error;
+mod gate;
 mod handle;
 mod link;
 mod look;
@@ -25,10 +26,11 @@ mod write;
 mod xattr;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use bare::BareFile;
 pub use error::FsError;
+pub use gate::{Changing, Hold};
 pub use types::*;
 
 use crate::disk::unix::{SetTimes, Spot, is_root};
@@ -57,6 +59,8 @@ pub struct Volume {
     unsynced: Mutex<HashSet<NodeId>>,
     /// Whether no layer is read-only, so that nobody asks whose a path is.
     all_writable: bool,
+    /// Passed by every request that changes something.
+    gate: Arc<gate::Gate>,
 }
 
 /// Locks `mutex`; what a panicking thread left behind is still consistent, as nothing under our locks panics
@@ -114,6 +118,7 @@ impl Volume {
             open_directories: Mutex::default(),
             unsynced: Mutex::default(),
             all_writable,
+            gate: Arc::default(),
         })
     }
 

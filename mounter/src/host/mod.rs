@@ -14,5 +14,7 @@ pub mod program;
 #[cfg(unix)]
 pub mod signals;
 #[cfg(unix)]
+pub mod socket;
+#[cfg(unix)]
 pub mod unmount;
 pub mod users;

@@ -8,6 +8,7 @@
 //! only describe.
 
 mod assemble;
+pub mod control;
 mod drain;
 pub mod end;
 mod error;

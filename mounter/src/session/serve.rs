@@ -21,6 +21,7 @@ use crate::host::process;
 use crate::host::signals::SignalQueue;
 
 use super::assemble::{AssembleError, Layers};
+use super::control::Listening;
 use super::drain::{self, Attempt, Event};
 use super::place::Place;
 use super::profile::recording::Recording;
@@ -225,6 +226,9 @@ impl Serving {
             .and_then(|touches| Recording::begin(touches, workenv.clone(), request.content.clone()));
         give_back_after_passes(&self.layers);
         report_signals(signals, sender.clone());
+        let listening = Listening::start(&self.place, self.served.control())
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .ok();
         let served = report_end(self.served, sender.clone());
         let leaving = drain::until_gone(&self.place, &events, &sender, || {
             if let Some(replay) = &replay {
@@ -237,6 +241,9 @@ impl Serving {
             && served.join().is_err()
         {
             tracing::error!("the thread that waits for the end of the mount panicked");
+        }
+        if let Some(listening) = listening {
+            listening.stop();
         }
         drop(self.volume);
         if let Err(error) = self.layers.drop_writes_at_end(request) {

@@ -16,21 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use slotfs_fs::disk::unix::Directory;
+use slotfs_fs::disk::unix::{Directory, sync_file_system};
 use slotfs_fs::disk::{Context, DiskError, atomic};
-use slotfs_fs::overlay::{duplicate, index};
+use slotfs_fs::overlay::{Draft, Duplicated, duplicate, index};
 
 use crate::host::files;
 use crate::workenv::{PackageId, Workenv, WorkenvError};
 
+use super::control::ControlError;
 use super::seconds_now;
-use super::still::Still;
+use super::still::{Live, Quiet, Still};
 
 const VERSION: u32 = 1;
 const LONGEST_NAME: usize = 100;
 const NOTE: &str = "snapshot.json";
 const UPPER: &str = "upper";
 const EARLIER: &str = "earlier-";
+const DRAFT: &str = "draft";
 
 /// Why there is no such snapshot, or it cannot be put back.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,15 @@ pub enum SnapshotError {
         /// Identity now.
         now: String,
     },
+    /// Programs changed more than can be copied while they are held up.
+    #[error("`{workenv}` is changed faster than it can be copied")]
+    Late {
+        /// The environment.
+        workenv: String,
+    },
+    /// Its server does not hold changes up.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The environment's own files refuse.
     #[error(transparent)]
     Workenv(#[from] WorkenvError),
@@ -144,13 +155,14 @@ impl Snapshot {
         Ok((all, damaged))
     }
 
-    /// Keeps what is written in `workenv` of the package `id` as it is now, under `name`. `told` hears the length of
-    /// each file that is done.
+    /// Keeps what is written in `workenv` of the package `id` as it is now, under `name`. Where it is mounted, most is
+    /// copied first, and then changes are held up for what was changed since. `told` hears the length of each file that is
+    /// done.
     ///
     /// # Errors
-    /// The name is no good or taken, or the disk refuses; then nothing is left.
+    /// The name is no good or taken, changes cannot be held up, or the disk refuses; then nothing is left.
     pub fn make(
-        _still: &Still,
+        quiet: &mut Quiet,
         workenv: &Workenv,
         (name, id): (&str, &PackageId),
         told: &mut dyn FnMut(u64),
@@ -166,7 +178,11 @@ impl Snapshot {
         }
         let temporary = atomic::temporary_beside(&place);
         let made = (|| {
-            let done = copy(&workenv.upper(), &temporary.join(UPPER), told)?;
+            let done = match quiet {
+                Quiet::Still(_) => copy(&workenv.upper(), &temporary.join(UPPER), None, told)?,
+                Quiet::Live(live) => copy_live(live, workenv, &temporary, told)?,
+            };
+            sync(&temporary)?;
             let snapshot = Self {
                 version: VERSION,
                 name: name.into(),
@@ -195,7 +211,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// There is none, or the disk refuses.
-    pub fn remove(_still: &Still, workenv: &Workenv, name: &str) -> Result<(), SnapshotError> {
+    pub fn remove(_quiet: &Quiet, workenv: &Workenv, name: &str) -> Result<(), SnapshotError> {
         let place = workenv.snapshots().join(name);
         if !is_name(name) || !place.exists() {
             return Err(SnapshotError::Missing { workenv: workenv.name().to_string(), name: name.into() });
@@ -224,7 +240,8 @@ impl Snapshot {
         let place = workenv.restoring();
         let temporary = atomic::temporary_beside(&place);
         let copied = (|| {
-            copy(&workenv.snapshots().join(&self.name).join(UPPER), &temporary.join(UPPER), told)?;
+            copy(&workenv.snapshots().join(&self.name).join(UPPER), &temporary.join(UPPER), None, told)?;
+            sync(&temporary)?;
             let note = temporary.join(NOTE);
             let text = serde_json::to_vec(self).map_err(io::Error::from).context("encode", &note)?;
             atomic::write(&note, &text)?;
@@ -296,12 +313,46 @@ fn put_in_place(restoring: &Path, place: &Path) -> Result<(), DiskError> {
     atomic::sync_directory(restoring)
 }
 
+/// Copies what is written into `target` while it is mounted.
+fn copy_live(
+    live: &mut Live,
+    workenv: &Workenv,
+    target: &Path,
+    told: &mut dyn FnMut(u64),
+) -> Result<Duplicated, SnapshotError> {
+    let ahead = target.join(DRAFT);
+    files::create_private_directories(&ahead).context("create the directory", &ahead)?;
+    let upper = workenv.upper();
+    let mut sources = Vec::new();
+    for source in [upper.clone(), index::beside(&upper)] {
+        if source.exists() {
+            sources.push(Arc::new(Directory::open(&source)?));
+        }
+    }
+    let mut draft = Draft::take(&sources, Arc::new(Directory::open(&ahead)?), told)?;
+    live.line.hold()?;
+    let done = copy(&upper, &target.join(UPPER), Some(&mut draft), told);
+    let intact = live.line.release()?;
+    let done = done?;
+    if !intact {
+        return Err(SnapshotError::Late { workenv: workenv.name().to_string() });
+    }
+    remove_tree(&ahead)?;
+    Ok(done)
+}
+
+/// Makes what was copied into `folder` durable.
+fn sync(folder: &Path) -> Result<(), DiskError> {
+    Directory::open(folder)?.readable().and_then(sync_file_system)
+}
+
 /// Copies an upper directory and its index; both copies are made.
 fn copy(
     from: &Path,
     to: &Path,
+    draft: Option<&mut Draft>,
     told: &mut dyn FnMut(u64),
-) -> Result<slotfs_fs::overlay::Duplicated, DiskError> {
+) -> Result<Duplicated, DiskError> {
     let mut pairs = Vec::new();
     for (source, target) in [(from.to_owned(), to.to_owned()), (index::beside(from), index::beside(to))] {
         files::create_private_directories(&target).context("create the directory", &target)?;
@@ -309,7 +360,7 @@ fn copy(
             pairs.push((Arc::new(Directory::open(&source)?), Arc::new(Directory::open(&target)?)));
         }
     }
-    duplicate(&pairs, told)
+    duplicate(&pairs, draft, told)
 }
 
 /// Tells whether `name` is easy to type and means only itself in a directory.

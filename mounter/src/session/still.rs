@@ -1,17 +1,19 @@
 //! A work environment that nobody uses, and nobody can begin to use while this is held: for who changes what was
-//! written from outside of a volume.
+//! written from outside of a volume. And one that is mounted and stays so, for who asks its server to do that.
 //!
 //! **Invariant:** start lock, leases and serving lock are held together, taken in this order, so that no server lives
-//! and none can start, and nobody runs from unpacked files.
+//! and none can start, and nobody runs from unpacked files. Of a mounted one the start lock and a lease are held: its server
+//! stays, and no other begins.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::lock::FileLock;
 
+use super::control::{ControlError, Line};
 use super::error::SessionError;
-use super::place::{Place, StartLock};
+use super::place::{Lease, Place, StartLock};
 use super::record::SessionRecord;
 use super::recover;
 
@@ -40,11 +42,71 @@ pub enum StillError {
     /// What a crash left cannot be cleared.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// Its server does not do it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 impl From<DiskError> for StillError {
     fn from(error: DiskError) -> Self {
         Self::Session(error.into())
+    }
+}
+
+/// A work environment whose server is there and stays.
+#[derive(Debug)]
+pub struct Live {
+    /// The way to its server.
+    pub line: Line,
+    _lease: Lease,
+    _start: StartLock,
+}
+
+/// A work environment that nobody else begins to use, or stops using, meanwhile.
+#[derive(Debug)]
+pub enum Quiet {
+    /// Nobody uses it.
+    Still(Still),
+    /// It is mounted.
+    Live(Live),
+}
+
+impl Quiet {
+    /// Takes hold of the environment at `place`, mounted or not.
+    ///
+    /// # Errors
+    /// Somebody starts it, or runs from its unpacked files; or its server cannot be talked to.
+    pub fn hold(place: &Place) -> Result<Self, StillError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Still::hold(place) {
+                Err(StillError::Mounted { workenv, mountpoint }) => {
+                    if let Some(live) = Live::join(place, &workenv)? {
+                        return Ok(Self::Live(live));
+                    }
+                    // One that is just going away, or one that hears nobody.
+                    if Instant::now() >= end {
+                        return Err(StillError::Mounted { workenv, mountpoint });
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                other => return Ok(Self::Still(other?)),
+            }
+        }
+    }
+}
+
+impl Live {
+    /// `None` when its server goes, or does not listen.
+    fn join(place: &Place, workenv: &str) -> Result<Option<Self>, StillError> {
+        let start = match place.start_lock(PATIENCE, &mut |_| {}) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                return Err(StillError::InUse { workenv: workenv.into(), holder: place.start_holder() });
+            }
+            other => other?,
+        };
+        let Some(lease) = place.try_lease()? else { return Ok(None) };
+        Ok(Line::to(place)?.map(|line| Self { line, _lease: lease, _start: start }))
     }
 }
 

@@ -6,6 +6,7 @@ mod attributes;
 mod caching;
 mod changing;
 mod content;
+mod holding;
 mod listing;
 mod mapping;
 mod model;

@@ -6,6 +6,7 @@ mod archive;
 mod bare;
 mod bound;
 mod diff;
+mod live;
 mod marks;
 mod reset;
 mod snapshot;

@@ -37,8 +37,7 @@ fn what_was_kept_is_put_back_as_it_was() {
     rustix::fs::setxattr(root.join("lib/x.py"), "user.note", b"kept", rustix::fs::XattrFlags::empty())
         .unwrap();
     let before = tree::describe(&root);
-    let live = home.run(["snapshot", "app", "first"]).code(110);
-    assert!(live.stderr.contains("slotfs unmount app"), "{}", live.stderr);
+    home.run(["snapshot", "app", "live"]).success();
     unmount(&home);
     let told = home.run(["diff", "app"]).success().stdout;
     home.run(["snapshot", "app", "first"]).success();

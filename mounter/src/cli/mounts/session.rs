@@ -275,7 +275,7 @@ fn hint_for(cause: FailureCause) -> Option<&'static str> {
     }
 }
 
-fn kind_of(cause: FailureCause) -> FailureKind {
+pub(super) fn kind_of(cause: FailureCause) -> FailureKind {
     match cause {
         FailureCause::Format => FailureKind::Format,
         FailureCause::Verification => FailureKind::Verification,

@@ -1,27 +1,33 @@
 //! `slotfs diff`: what was written, slot by slot.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Seek, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use slotfs_fs::disk::{Context as _, atomic};
 use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::node::Kind;
-use slotfs_fs::overlay::{ArchiveError, Change, Difference, Parts, Scope, View, changes, write_archive};
+use slotfs_fs::overlay::{
+    ArchiveError, Change, Difference, LeftOut, Parts, Scope, View, changes, write_archive,
+};
 
-use super::{find, layers_of, scope};
+use super::{Pause, find, layers_of, scope};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Output, Tone, escaped};
+use crate::host::files;
 use crate::workenv::Listed;
 
 /// Show what programs wrote in a work environment
 ///
 /// A line for each path, grouped by the slot that it belongs to: A added, M changed, D removed, and m where the content
 /// is the package's and only mode, owner or attributes differ (a file that was copied for writing and still has its size
-/// and modification time counts as such; of a large file of which only attributes or names were changed it is known). Only what was written is looked at, never the package's own files, so it takes
-/// as long as there are changes. It can be asked while programs write; then it is a picture in passing.
+/// and modification time counts as such; of a large file of which only attributes or names were changed it is known). Only
+/// what was written is looked at, never the package's own files, so it takes as long as there are changes. While the
+/// environment is mounted, changes wait for the moment that this takes, a minute at most.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A work environment's name or id, or the beginning of either
@@ -51,11 +57,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let listed = find(&arguments.what, context)?;
     let scope = scope(&arguments.paths, &listed)?;
     let stack = layers_of(&listed, context);
+    let pause = Pause::begin(&listed, context);
     let Some(view) = View::open(&listed.workenv.upper())? else { return Ok(0) };
     if arguments.tar {
-        return archive(&view, stack.as_ref(), &scope, context);
+        return archive((&view, stack.as_ref(), &scope), pause, &listed, context);
     }
     let told = collect(&view, stack.as_ref(), &scope)?;
+    pause.end(context);
     if arguments.json {
         context.output.json(&Document::of(&listed, stack.as_ref(), &told))?;
     } else {
@@ -75,10 +83,27 @@ pub(super) fn collect(view: &View, stack: Option<&Stack>, scope: &Scope) -> Resu
     Ok(all)
 }
 
-fn archive(view: &View, stack: Option<&Stack>, scope: &Scope, context: &Context) -> Result<u8, Failure> {
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-    let written =
-        write_archive(view, stack, scope, &mut out).and_then(|left| Ok(out.flush().map(|()| left)?));
+/// Writes the archive. Nobody knows how fast it is read, so while changes are held up it goes to a file first.
+fn archive(
+    (view, stack, scope): (&View, Option<&Stack>, &Scope),
+    pause: Pause,
+    listed: &Listed,
+    context: &Context,
+) -> Result<u8, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = if pause.is_needed() {
+        let mut file = nameless(&listed.workenv.snapshots())?;
+        let left_out = write_buffered(view, stack, scope, &file);
+        pause.end(context);
+        left_out.and_then(|left_out| {
+            file.rewind()?;
+            std::io::copy(&mut file, &mut stdout)?;
+            stdout.flush()?;
+            Ok(left_out)
+        })
+    } else {
+        write_buffered(view, stack, scope, stdout)
+    };
     match written {
         Ok(left_out) => {
             for left in &left_out {
@@ -93,6 +118,28 @@ fn archive(view: &View, stack: Option<&Stack>, scope: &Scope, context: &Context)
         Err(ArchiveError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
         Err(error) => Err(error.into()),
     }
+}
+
+fn write_buffered(
+    view: &View,
+    stack: Option<&Stack>,
+    scope: &Scope,
+    out: impl Write,
+) -> Result<Vec<LeftOut>, ArchiveError> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
+    let left_out = write_archive(view, stack, scope, &mut out)?;
+    out.flush()?;
+    Ok(left_out)
+}
+
+/// Makes a file in `folder` that goes when it is closed.
+fn nameless(folder: &Path) -> Result<File, Failure> {
+    files::create_private_directories(folder).context("create the directory", folder)?;
+    let path = atomic::temporary_beside(&folder.join("archive"));
+    let file = File::options().read(true).write(true).create_new(true).open(&path);
+    let file = file.context("create", &path)?;
+    std::fs::remove_file(&path).context("remove", &path)?;
+    Ok(file)
 }
 
 impl From<ArchiveError> for Failure {

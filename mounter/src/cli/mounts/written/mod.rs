@@ -16,13 +16,15 @@ use slotfs_fs::package::Package;
 use crate::cli::confirm::confirm;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::mounts::session::kind_of;
 use crate::cli::package::{self, Recall};
 use crate::extract::layers::{self, OpenSlot};
 use crate::host::files;
 use crate::plan::{self, Wishes};
+use crate::session::control::{ControlError, Line};
 use crate::session::place::Place;
 use crate::session::record::SessionRecord;
-use crate::session::still::{Still, StillError};
+use crate::session::still::{Quiet, Still, StillError};
 use crate::workenv::{Cache, Listed};
 
 /// Finds the environment that is meant by `what`.
@@ -40,6 +42,11 @@ fn find(what: &Path, context: &Context) -> Result<Listed, Failure> {
     let message = format!("`{}` has no upper directory: it was never mounted", listed.workenv.name());
     Err(Failure::new(FailureKind::NotFound, message)
         .hint("a package's own launcher writes into the unpacked files themselves"))
+}
+
+/// Takes hold of the environment, mounted or not, so that this stays so.
+fn quiet(listed: &Listed) -> Result<Quiet, Failure> {
+    Ok(Quiet::hold(&Place::of(listed.workenv.clone()))?)
 }
 
 /// Takes hold of the environment, so that nobody uses it or can begin to.
@@ -62,6 +69,58 @@ impl From<StillError> for Failure {
                 Self::new(FailureKind::Busy, message).hint("wait until that has ended, then try again")
             }
             StillError::Session(error) => error.into(),
+            StillError::Control(error) => error.into(),
+        }
+    }
+}
+
+/// Changes that are held up where the environment is mounted, so that what is looked at is of one moment.
+struct Pause(Option<Line>);
+
+impl Pause {
+    /// Says in a warning why changes cannot be held up.
+    fn begin(listed: &Listed, context: &Context) -> Self {
+        let held = Line::to(&Place::of(listed.workenv.clone())).and_then(|line| match line {
+            Some(mut line) => line.hold().map(|()| Some(line)),
+            None => Ok(None),
+        });
+        let line = held.unwrap_or_else(|error| {
+            context.output.warn(&format!("programs go on writing meanwhile: {error}"));
+            None
+        });
+        Self(line)
+    }
+
+    fn is_needed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Lets changes go on; says in a warning if some were made meanwhile.
+    fn end(self, context: &Context) {
+        if let Some(mut line) = self.0
+            && !line.release().unwrap_or(false)
+        {
+            context.output.warn("it took too long: programs went on writing meanwhile");
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let message = error.to_string();
+        match error {
+            ControlError::Refused { cause, .. } => {
+                let kind = kind_of(cause);
+                let failure = Self::new(kind, message);
+                if kind == FailureKind::Busy {
+                    failure.hint("try again, or unmount it first")
+                } else {
+                    failure
+                }
+            }
+            ControlError::Lost(_) => {
+                Self::new(FailureKind::Mount, message).hint("`slotfs list` says whether it is still mounted")
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{consent, find, hold};
+use super::{consent, find, hold, quiet};
 use crate::cli::confirm::ConsentArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
@@ -17,7 +17,8 @@ use crate::workenv::{Listed, PackageId, WorkenvError};
 /// Keep what programs wrote as it is now
 ///
 /// The files are cloned where the disk can do that, else copied without their holes; it takes no room or as much as they
-/// do. Nobody may use the environment meanwhile. `slotfs restore` puts it back.
+/// do. While the environment is mounted, changes wait for the moment that this takes, but stores through memory maps of
+/// files that the kernel serves by itself do not. `slotfs restore` puts it back.
 #[derive(Debug, clap::Args)]
 pub struct MakeArguments {
     /// A work environment's name or id, or the beginning of either
@@ -82,13 +83,13 @@ pub fn make(arguments: &MakeArguments, context: &Context) -> Result<u8, Failure>
             return Ok(0);
         }
         consent(arguments.yes, &format!("Remove {what}?"), context)?;
-        Snapshot::remove(&hold(&listed)?, workenv, &arguments.name)?;
+        Snapshot::remove(&quiet(&listed)?, workenv, &arguments.name)?;
         return Ok(0);
     }
-    let still = hold(&listed)?;
+    let mut quiet = quiet(&listed)?;
     let total = status::size_of(&workenv.upper());
     let made = with_bar("Copying", total, context, |told| {
-        Snapshot::make(&still, workenv, (&arguments.name, id_of(&listed)?), told).map_err(Failure::from)
+        Snapshot::make(&mut quiet, workenv, (&arguments.name, id_of(&listed)?), told).map_err(Failure::from)
     })?;
     context.output.note(&format!("kept {}", described(&made)));
     Ok(0)
@@ -200,6 +201,9 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         let message = error.to_string();
         match error {
+            SnapshotError::Control(error) => error.into(),
+            SnapshotError::Late { .. } => Self::new(FailureKind::Busy, message)
+                .hint("stop the program that writes, or unmount it first"),
             SnapshotError::Workenv(WorkenvError::Disk(error)) => error.into(),
             SnapshotError::Workenv(error) => error.into(),
             SnapshotError::Name { .. } => Self::new(FailureKind::Usage, message)

@@ -1,0 +1,310 @@
+//! The socket on which a serving process is asked for something while its mount is in use.
+//!
+//! One JSON document a line, each way. Changes are held up ([`Ask::Hold`]) until the caller says so, goes away, or has taken
+//! too long; what programs wrote is replaced by the server itself, because it must forget what it knows of that.
+//!
+//! **Invariant:** only this user and root are heard; and when a caller is gone, nothing of what it asked for goes on but
+//! what was to be finished in any case.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use slotfs_fs::disk::unix::own_ids;
+use slotfs_fs::disk::{Context, DiskError};
+use slotfs_fs::driver::{Control, Held};
+
+use crate::host::socket;
+
+use super::place::Place;
+use super::request::FailureCause;
+
+/// The socket's name in the session's directory.
+const NAME: &str = "control";
+
+/// How long changes may take to come to an end before they are held up.
+const TO_HOLD: Duration = Duration::from_secs(20);
+
+/// How long changes are held up at most.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The longest line that is read, in bytes.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// How many callers are heard at once.
+const MOST_CALLERS: usize = 16;
+
+/// What a caller asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// Hold changes up.
+    Hold,
+    /// Let them go on.
+    Release,
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// Nothing changes from now on.
+    Held,
+    /// Changes go on; whether none was made meanwhile.
+    Released {
+        /// False when it took too long.
+        intact: bool,
+    },
+    /// It cannot be done.
+    Failed {
+        /// What kind of failure it is.
+        cause: FailureCause,
+        /// What failed, and why.
+        message: String,
+    },
+}
+
+/// Why the server did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// It says why.
+    #[error("{message}")]
+    Refused {
+        /// What kind of failure it is.
+        cause: FailureCause,
+        /// What failed, and why.
+        message: String,
+    },
+    /// Nobody is there, or somebody who is not understood.
+    #[error("cannot talk to the serving process: {0}")]
+    Lost(#[from] io::Error),
+}
+
+/// The server's side.
+#[derive(Debug)]
+pub(super) struct Listening {
+    shared: Arc<Shared>,
+    directory: PathBuf,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    control: Control,
+    over: AtomicBool,
+    callers: Mutex<Vec<Caller>>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    stream: UnixStream,
+    thread: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Listens for callers who want something of the mount that `control` leads to.
+    ///
+    /// # Errors
+    /// There can be no socket.
+    pub(super) fn start(place: &Place, control: Control) -> Result<Self, DiskError> {
+        let directory = place.workenv().own_directory();
+        let listener = socket::listen(&directory, NAME).context("listen at", directory.join(NAME))?;
+        let shared = Arc::new(Shared { control, over: AtomicBool::new(false), callers: Mutex::default() });
+        let heard = Arc::clone(&shared);
+        let thread = super::thread("control", move || accept(&heard, &listener))
+            .context("listen at", directory.join(NAME))?;
+        Ok(Self { shared, directory, thread })
+    }
+
+    /// Hears nobody any more, and waits until what is being done is done.
+    pub(super) fn stop(self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        // Whoever waits for a caller gets one.
+        let woken = socket::connect(&self.directory, NAME);
+        if let Err(error) = &woken {
+            tracing::warn!("nobody listens for callers: {error}");
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that listens for callers panicked");
+        }
+        if let Err(error) = std::fs::remove_file(self.directory.join(NAME)) {
+            tracing::debug!("cannot remove the socket: {error}");
+        }
+        let callers = std::mem::take(&mut *self.shared.callers());
+        for Caller { stream, thread } in callers {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            if thread.join().is_err() {
+                tracing::error!("a thread that heard a caller panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn callers(&self) -> MutexGuard<'_, Vec<Caller>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot hear a caller: {error}");
+                // Too many open files, most likely.
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        if shared.over.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = welcome(shared, stream) {
+            tracing::warn!("cannot hear a caller: {error}");
+        }
+    }
+}
+
+/// Gives a caller a thread of its own.
+fn welcome(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
+    let user = socket::peer_user(&stream)?;
+    if user != 0 && user != own_ids().0 {
+        return Err(io::Error::other(format!("user {user} is none of ours")));
+    }
+    let mut callers = shared.callers();
+    callers.retain(|caller| !caller.thread.is_finished());
+    if callers.len() >= MOST_CALLERS {
+        return Err(io::Error::other("there are too many"));
+    }
+    let (own, heard) = (Arc::clone(shared), stream.try_clone()?);
+    let thread = super::thread("caller", move || {
+        if let Err(error) = converse(&own.control, &heard) {
+            tracing::debug!("a caller is gone: {error}");
+        }
+        // The other end hears it although this end is still known.
+        let _ = heard.shutdown(std::net::Shutdown::Both);
+    })?;
+    callers.push(Caller { stream, thread });
+    Ok(())
+}
+
+/// Does what one caller asks for, until it is gone.
+fn converse(control: &Control, stream: &UnixStream) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut held: Option<(Held<'_>, Instant)> = None;
+    loop {
+        let left = held
+            .as_ref()
+            .map(|(_, until)| until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+        stream.set_read_timeout(left)?;
+        let ask = match receive(&mut reader) {
+            Err(error) if is_late(&error) && held.is_some() => {
+                tracing::warn!("a caller has held up changes for too long");
+                held = None;
+                continue;
+            }
+            other => other?,
+        };
+        let answer = match ask {
+            None => return Ok(()),
+            Some(Ask::Release) => Answer::Released { intact: held.take().is_some() },
+            Some(Ask::Hold) => match control.hold(TO_HOLD) {
+                Ok(guard) => {
+                    held = Some((guard, Instant::now() + LONGEST_HOLD));
+                    Answer::Held
+                }
+                Err(error) => Answer::Failed { cause: FailureCause::Busy, message: error.to_string() },
+            },
+        };
+        send(stream, &answer)?;
+    }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn send(mut stream: &UnixStream, document: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(document)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Reads one document; `None` when the other side is gone.
+fn receive<T: serde::de::DeserializeOwned>(reader: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    let count = reader.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// A caller's side: a living server.
+#[derive(Debug)]
+pub struct Line {
+    reader: BufReader<UnixStream>,
+}
+
+impl Line {
+    /// Connects to the server of the environment at `place`; `None` when there is none that listens.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn to(place: &Place) -> Result<Option<Self>, ControlError> {
+        let stream = match socket::connect(&place.workenv().own_directory(), NAME) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Some(Self { reader: BufReader::new(stream) }))
+    }
+
+    /// Holds up all changes, until [`Self::release`] or the end of this.
+    ///
+    /// # Errors
+    /// They cannot be held up, or the server is gone.
+    pub fn hold(&mut self) -> Result<(), ControlError> {
+        match self.ask(&Ask::Hold)? {
+            Answer::Held => Ok(()),
+            other @ (Answer::Released { .. } | Answer::Failed { .. }) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets changes go on; tells whether they were held up all the time.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn release(&mut self) -> Result<bool, ControlError> {
+        match self.ask(&Ask::Release)? {
+            Answer::Released { intact } => Ok(intact),
+            other @ (Answer::Held | Answer::Failed { .. }) => Err(unexpected(&other)),
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, ControlError> {
+        send(self.reader.get_ref(), ask)?;
+        match receive(&mut self.reader)? {
+            Some(Answer::Failed { cause, message }) => Err(ControlError::Refused { cause, message }),
+            Some(answer) => Ok(answer),
+            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> ControlError {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it answered {answer:?}")).into()
+}
