@@ -136,7 +136,8 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn path() -> impl Strategy<Value = OperationPath> {
+/// Returns paths of the small tree on which operations are carried out.
+pub fn path() -> impl Strategy<Value = OperationPath> {
     prop_oneof![
         2 => prop::collection::vec(name(), 1),
         4 => prop::collection::vec(name(), 2),

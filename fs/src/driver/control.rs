@@ -5,20 +5,22 @@
 //! that way for writing a thread of ours asks, through the mount, for an attribute to be removed, and is not answered
 //! before the hold is over. Stores through shared maps of such files are not held up.
 //!
-//! **Invariant:** only threads of this process are left waiting, and all of them are answered when the hold ends.
+//! **Invariant:** only threads of this process are left waiting, all of them are answered when the hold ends, and none of
+//! them keeps the connection to the kernel open.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use fuser::{BackingId, Errno, ReplyEmpty};
+use fuser::{BackingId, Errno, INodeNo, Notifier, ReplyEmpty};
 
+use super::numbers::Numbers;
 use super::opens::{Opens, Suspended};
-use crate::volume::{self, NodeId, Volume};
+use crate::volume::{self, Forgotten, NodeId, Volume};
 use crate::worker;
 
 /// What is asked to be removed from files that are to be held; nothing ever has it.
@@ -61,21 +63,27 @@ pub(super) struct Parking {
 
 #[derive(Debug, Default)]
 struct Parked {
-    /// Threads that are about to ask.
-    expected: HashSet<u32>,
+    /// Threads that are about to ask, and about what.
+    expected: HashMap<u32, NodeId>,
     waiting: Vec<ReplyEmpty>,
     failed: Option<HoldError>,
     over: bool,
 }
 
 impl Parking {
-    /// Keeps the reply to a request of one of our own threads, and gives any other back.
-    pub(super) fn keep(&self, thread: u32, name: &OsStr, reply: ReplyEmpty) -> Option<ReplyEmpty> {
+    /// Keeps the reply to a request of one of our own threads about its `node`, and gives any other back.
+    pub(super) fn keep(
+        &self,
+        (thread, node): (u32, Option<NodeId>),
+        name: &OsStr,
+        reply: ReplyEmpty,
+    ) -> Option<ReplyEmpty> {
         if name != HELD {
             return Some(reply);
         }
         let mut state = self.lock();
-        if !state.expected.remove(&thread) || state.over {
+        let expected = state.expected.remove(&thread);
+        if expected.is_none() || expected != node || state.over {
             return Some(reply);
         }
         state.waiting.push(reply);
@@ -118,17 +126,43 @@ impl Parking {
     }
 
     /// Asks, through the mount, for something that is answered when the hold is over.
-    fn park(&self, root: &Path, path: &[Vec<u8>]) {
-        self.lock().expected.insert(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned());
+    fn park(&self, root: &Path, node: NodeId, path: &[Vec<u8>]) {
         let path = root.join(OsStr::from_bytes(&path.join(&b'/')));
-        let answer = rustix::fs::lremovexattr(&path, HELD);
+        let answer = leave_files().and_then(|()| {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            self.lock().expected.insert(thread, node);
+            Ok(rustix::fs::lremovexattr(&path, HELD)?)
+        });
         let mut state = self.lock();
         if !state.over {
-            let source = answer.err().map_or_else(|| io::ErrorKind::Other.into(), io::Error::from);
+            let source = answer.err().unwrap_or_else(|| io::ErrorKind::Other.into());
             state.failed = Some(HoldError::File { path, source });
             self.turn.notify_all();
         }
     }
+}
+
+/// Leaves this thread without the files of the process. The connection to the kernel ends with the last descriptor of it,
+/// and only then a request that nobody answers: a thread that waits for one must not keep it open, or a killed server would
+/// never be gone (fuse(4), `request_wait_answer` in `fs/fuse/dev.c`).
+#[cfg(target_os = "linux")]
+fn leave_files() -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES)?;
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/thread-self/fd")? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // The directory that was read is among them, and closed by now.
+        let _ = nix::unistd::close(number);
+    }
+    Ok(())
+}
+
+/// Nowhere else does the kernel write by itself, so nobody is left waiting.
+#[cfg(not(target_os = "linux"))]
+fn leave_files() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Access to a mount from within the process that serves it.
@@ -137,6 +171,8 @@ pub struct Control {
     pub(super) volume: Arc<Volume>,
     pub(super) opens: Arc<Opens<BackingId>>,
     pub(super) parking: Arc<Mutex<Arc<Parking>>>,
+    pub(super) numbers: Arc<Numbers>,
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
     pub(super) mountpoint: PathBuf,
 }
 
@@ -168,10 +204,42 @@ impl Control {
     pub fn hold(&self, limit: Duration) -> Result<Held<'_>, HoldError> {
         let end = Instant::now() + limit;
         loop {
-            if let Some(held) = self.try_hold(end)? {
-                return Ok(held);
+            match self.try_hold(end) {
+                Ok(Some(held)) => return Ok(held),
+                Ok(None) => {}
+                // It may have got another name meanwhile.
+                Err(HoldError::File { .. }) if Instant::now() < end => {}
+                Err(error) => return Err(error),
             }
             std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Lets `act` replace what is written while changes are held up, lets them go on, and makes the kernel forget what it
+    /// knew. Nothing must be held up while it is told: it waits for directories that requests keep.
+    pub fn replace<T>(&self, held: Held<'_>, act: impl FnOnce(&Volume) -> (T, Forgotten)) -> T {
+        let (result, forgotten) = act(&self.volume);
+        drop(held);
+        self.forget(&forgotten);
+        result
+    }
+
+    fn forget(&self, forgotten: &Forgotten) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for (parent, inode, name) in &forgotten.names {
+            if let Some(number) = self.numbers.number_of(*parent, *inode)
+                && let Err(error) = notifier.inval_entry(INodeNo(number), OsStr::from_bytes(name))
+            {
+                tracing::debug!("the kernel keeps a name: {error}");
+            }
+        }
+        let directories: HashSet<_> = forgotten.directories.iter().collect();
+        for (node, inode) in directories {
+            if let Some(number) = self.numbers.number_of(*node, *inode)
+                && let Err(error) = notifier.inval_inode(INodeNo(number), 0, 0)
+            {
+                tracing::debug!("the kernel keeps a directory: {error}");
+            }
         }
     }
 
@@ -202,14 +270,15 @@ impl Control {
         nodes: &HashSet<NodeId>,
         end: Instant,
     ) -> Result<(), HoldError> {
-        let files: Vec<_> = nodes.iter().filter_map(|node| self.volume.path_of(*node)).collect();
+        let named = |node: &NodeId| Some((*node, self.volume.path_of(*node)?));
+        let files: Vec<_> = nodes.iter().filter_map(named).collect();
         let count = files.len();
         if count > MOST {
             return Err(HoldError::TooMany { count });
         }
-        for path in files {
+        for (node, path) in files {
             let (parking, root) = (Arc::clone(parking), self.mountpoint.clone());
-            worker::spawn_small("slotfs-hold", move || parking.park(&root, &path))
+            worker::spawn_small("slotfs-hold", move || parking.park(&root, node, &path))
                 .map_err(|source| HoldError::File { path: self.mountpoint.clone(), source })?;
         }
         parking.full(count, end)

@@ -439,7 +439,9 @@ impl Filesystem for FuseDriver {
     }
 
     fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let Some(reply) = self.parking().keep(request.pid(), name, reply) else { return };
+        let Some(reply) = self.parking().keep((request.pid(), self.node(number).ok()), name, reply) else {
+            return;
+        };
         let result = self.guarded(Operation::RemoveXattr, number, || {
             self.volume.remove_extended_attribute(self.node(number)?, bytes(name))
         });

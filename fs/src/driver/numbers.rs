@@ -103,6 +103,17 @@ impl Numbers {
         self.shard(number).get(&number).map(|known| known.node).ok_or(FsError::Unknown(number))
     }
 
+    /// Returns the number by which the kernel knows the node; `None` when it does not.
+    pub(super) fn number_of(&self, node: NodeId, inode: u64) -> Option<u64> {
+        if node == NodeId::ROOT {
+            return Some(ROOT);
+        }
+        if let Some(alias) = lock(&self.aliases).get(&node) {
+            return Some(*alias);
+        }
+        self.shard(inode).get(&inode).filter(|known| known.node == node).map(|_| inode)
+    }
+
     /// Takes back `count` lookups; returns the node and how many references the volume may drop.
     pub(super) fn forget(&self, number: u64, count: u64) -> Option<(NodeId, u64)> {
         if number == ROOT {

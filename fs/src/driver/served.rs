@@ -54,6 +54,8 @@ pub fn serve(volume: Arc<Volume>, mountpoint: &Path, options: &MountOptions) -> 
         volume: Arc::clone(&driver.volume),
         opens: Arc::clone(&driver.opens),
         parking: Arc::clone(&driver.parking),
+        numbers: Arc::clone(&driver.numbers),
+        notifier: Arc::clone(&notifier),
         mountpoint: mountpoint.to_path_buf(),
     };
     let device = mount::mount(mountpoint, options)?;

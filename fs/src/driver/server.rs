@@ -21,7 +21,7 @@ use crate::volume::{FsError, HandleId, NodeId, SetAttributes, Status, Volume};
 #[derive(Debug)]
 pub(super) struct FuseDriver {
     pub(super) volume: Arc<Volume>,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: Arc<Numbers>,
     pub(super) opens: Arc<Opens<BackingId>>,
     pub(super) buffers: Buffers,
     pub(super) statistics: Arc<Statistics>,
@@ -47,7 +47,7 @@ impl FuseDriver {
     ) -> Self {
         Self {
             volume,
-            numbers: Numbers::new(),
+            numbers: Arc::new(Numbers::new()),
             opens: Arc::new(Opens::new()),
             buffers: Buffers::default(),
             statistics,

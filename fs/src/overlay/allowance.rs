@@ -200,6 +200,17 @@ impl Allowance {
         }
     }
 
+    /// Takes a new count, after files were replaced while nobody changed any: `used` by those with names, and those that
+    /// are `nameless` since and still open.
+    pub fn recount(&self, used: u64, nameless: &[Room]) {
+        let mut state = self.state();
+        for room in nameless {
+            state.known.insert(room.inode, Known { bytes: room.bytes, nameless: true });
+        }
+        state.known.retain(|_, known| known.nameless);
+        state.used = used + state.known.values().map(|known| known.bytes).sum::<u64>();
+    }
+
     /// Forgets a file that was never given a name.
     pub fn abandoned(&self, room: Room) {
         let mut state = self.state();

@@ -292,6 +292,24 @@ fn copy_content(source: &File, target: &File, size: u64) -> Result<(), DiskError
     set_length(target, size)
 }
 
+/// Gives a directory the attributes of another one, and takes those from it that the other one does not have.
+///
+/// # Errors
+/// What the host reports.
+pub fn take_attributes(source: &Arc<Directory>, target: &Arc<Directory>) -> Result<(), DiskError> {
+    let (source, target) = (Spot::named(source, b"."), Spot::named(target, b"."));
+    let wanted = source.xattr_names()?;
+    for name in target.xattr_names()? {
+        if name.starts_with(b"user.") && !wanted.contains(&name) {
+            target.remove_xattr(&name)?;
+        }
+    }
+    match source.stat()? {
+        Some(stat) => copy_attributes(&source, &target, &stat),
+        None => Ok(()),
+    }
+}
+
 /// Gives `target` what `source` has besides its content. Attributes come before the mode, which may forbid setting them.
 fn copy_attributes(source: &Spot, target: &Spot, stat: &Stat) -> Result<(), DiskError> {
     let attributes = &stat.attributes;

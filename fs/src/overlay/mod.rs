@@ -36,7 +36,7 @@ use crate::node::Kind;
 pub use archive::{ArchiveError, LeftOut, write_archive};
 pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};
-pub use duplicate::{Draft, Duplicated, duplicate};
+pub use duplicate::{Draft, Duplicated, duplicate, take_attributes};
 pub use view::{Scope, View};
 pub use whiteout::WhiteoutForm;
 pub use work::Temporary;
@@ -144,6 +144,17 @@ impl Upper {
             kept_number: Mutex::new(kept_number),
             _locks: locks,
         })
+    }
+
+    /// Looks again at what is kept in memory, after somebody has replaced all that is in the directories.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub fn look_again(&self) -> Result<(), DiskError> {
+        *self.index() = index::Index::load(&self.index_directory)?;
+        self.bare_noted.store(false, Ordering::Relaxed);
+        self.forget_number();
+        Ok(())
     }
 
     /// Returns where the upper directory is.

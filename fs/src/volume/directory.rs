@@ -10,6 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::look::{DirectoryView, upper_inode};
 use super::{DirectoryEntry, FsError, HandleId, Lookup, NodeId, Volume, lock};
@@ -186,7 +187,9 @@ impl Volume {
                 return Ok(Arc::clone(kept));
             }
         }
-        let current = |listing: &&Arc<Listing>| listing.version == view.version && self.is_final(view);
+        // See `show_known_numbers`: who is known may be another one by now.
+        let lasting = self.is_final(view) && !self.replaced.load(Ordering::Relaxed);
+        let current = |listing: &&Arc<Listing>| listing.version == view.version && lasting;
         let known = lock(&self.listings).newest(view.node.id).filter(current).map(Arc::clone);
         let listing = match known {
             Some(known) => known,
@@ -229,10 +232,26 @@ impl Volume {
                 ControlFlow::Continue(())
             })?;
         }
+        if self.replaced.load(Ordering::Relaxed) {
+            self.show_known_numbers(view.node.id, &mut entries);
+        }
         if !covered.is_empty() {
             entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         }
         Ok(Listing { serial: lock(&self.listings).next_serial(), version: view.version, entries })
+    }
+
+    /// What was moved away from a name that was taken back since gave up its number on disk, and shows it as long as it is
+    /// known.
+    fn show_known_numbers(&self, directory: NodeId, entries: &mut [ListingEntry]) {
+        let table = lock(&self.table);
+        let Some(slot) = table.slot(directory) else { return };
+        for entry in entries {
+            let known = slot.children.get(&entry.name).and_then(|child| table.slot(child));
+            if let Some(child) = known {
+                entry.inode = child.node.inode;
+            }
+        }
     }
 }
 

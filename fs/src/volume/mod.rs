@@ -18,6 +18,7 @@ mod place;
 mod read;
 mod remove;
 mod rename;
+mod replace;
 mod room;
 mod sync;
 mod table;
@@ -26,11 +27,13 @@ mod write;
 mod xattr;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use bare::BareFile;
 pub use error::FsError;
 pub use gate::{Changing, Hold};
+pub use replace::Forgotten;
 pub use types::*;
 
 use crate::disk::unix::{SetTimes, Spot, is_root};
@@ -61,6 +64,8 @@ pub struct Volume {
     all_writable: bool,
     /// Passed by every request that changes something.
     gate: Arc<gate::Gate>,
+    /// Whether what was written was replaced since the beginning.
+    replaced: AtomicBool,
 }
 
 /// Locks `mutex`; what a panicking thread left behind is still consistent, as nothing under our locks panics
@@ -119,6 +124,7 @@ impl Volume {
             unsynced: Mutex::default(),
             all_writable,
             gate: Arc::default(),
+            replaced: AtomicBool::new(false),
         })
     }
 

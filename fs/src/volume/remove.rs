@@ -104,7 +104,7 @@ impl Volume {
     }
 
     /// Keeps the node's file for those who hold the node, as far as descriptors last.
-    fn pin(&self, node: &Node) -> Result<Option<Arc<OwnedFd>>, FsError> {
+    pub(super) fn pin(&self, node: &Node) -> Result<Option<Arc<OwnedFd>>, FsError> {
         Ok(self.spot(node)?.and_then(|spot| spot.pin().ok()))
     }
 

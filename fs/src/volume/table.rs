@@ -70,6 +70,10 @@ impl Children {
         self.0.as_ref()?.get_key_value(name).map(|(kept, _)| kept)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, NodeId)> {
+        self.0.iter().flat_map(|children| children.iter().map(|(name, id)| (name, *id)))
+    }
+
     fn insert(&mut self, name: Arc<[u8]>, child: NodeId) -> Option<NodeId> {
         self.0.get_or_insert_default().insert(name, child)
     }
@@ -159,6 +163,11 @@ impl Table {
 
     pub(super) fn slot_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
         self.slots.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// Returns every node.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values().map(Box::as_ref)
     }
 
     /// Returns the node that this thing of the layers or of the upper directory has already.
@@ -252,6 +261,35 @@ impl Table {
             if self.by_lower.get(&inode) == Some(&id) {
                 self.by_lower.remove(&inode);
             }
+        }
+    }
+
+    /// Notes that a directory of the layers has something else in the upper directory, or nothing.
+    pub(super) fn recopied(&mut self, id: NodeId, upper: Option<UpperState>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.version += 1;
+        if let Some(before) = std::mem::replace(&mut slot.upper, upper)
+            && self.by_upper.get(&before.inode) == Some(&id)
+        {
+            self.by_upper.remove(&before.inode);
+        }
+        match (upper, &slot.node.lower) {
+            (Some(upper), _) => drop(self.by_upper.insert(upper.inode, id)),
+            (None, Some(lower)) => drop(self.by_lower.entry(lower.inode()).or_insert(id)),
+            (None, None) => {}
+        }
+    }
+
+    /// Notes that a node has lost a name. When it was the last one, `pinned` keeps it for those who still hold the node,
+    /// and what takes its place on the disk is not it.
+    pub(super) fn parted(&mut self, id: NodeId, pinned: Option<&Arc<OwnedFd>>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.version += 1;
+        let Some(upper) = slot.upper.filter(|_| slot.names.is_empty()) else { return };
+        slot.detached = pinned.map(Arc::clone);
+        slot.removed = slot.node.kind == Kind::Directory;
+        if self.by_upper.get(&upper.inode) == Some(&id) {
+            self.by_upper.remove(&upper.inode);
         }
     }
 

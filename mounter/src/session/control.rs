@@ -18,11 +18,16 @@ use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::unix::own_ids;
 use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::driver::{Control, Held};
+use slotfs_fs::layer::LayerError;
+use slotfs_fs::overlay::Scope;
+use slotfs_fs::overlay::take_back::TakeBackError;
+use slotfs_fs::volume::{Forgotten, FsError};
 
 use crate::host::socket;
 
 use super::place::Place;
 use super::request::FailureCause;
+use super::snapshot;
 
 /// The socket's name in the session's directory.
 const NAME: &str = "control";
@@ -39,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The longest line that is read, in bytes.
 const LONGEST_LINE: u64 = 64 << 20;
 
+const LATE: &str = "changes were not held up any more";
+
 /// How many callers are heard at once.
 const MOST_CALLERS: usize = 16;
 
@@ -50,6 +57,20 @@ pub enum Ask {
     Hold,
     /// Let them go on.
     Release,
+    /// Bring the content of files that were copied up without it.
+    Whole,
+    /// Take back what was written at and below these paths, or everything where there are none. Changes are held up, and go
+    /// on afterwards.
+    TakeBack {
+        /// Names from the root, of any bytes.
+        paths: Vec<Vec<Vec<u8>>>,
+    },
+    /// Put what lies ready in the session's directory in the place of what is written. Changes are held up, and go on
+    /// afterwards.
+    PutBack {
+        /// Its name there.
+        prepared: String,
+    },
 }
 
 /// What the server answers.
@@ -63,6 +84,8 @@ pub enum Answer {
         /// False when it took too long.
         intact: bool,
     },
+    /// What was asked for is done.
+    Done,
     /// It cannot be done.
     Failed {
         /// What kind of failure it is.
@@ -98,6 +121,7 @@ pub(super) struct Listening {
 
 #[derive(Debug)]
 struct Shared {
+    place: Place,
     control: Control,
     over: AtomicBool,
     callers: Mutex<Vec<Caller>>,
@@ -117,7 +141,12 @@ impl Listening {
     pub(super) fn start(place: &Place, control: Control) -> Result<Self, DiskError> {
         let directory = place.workenv().own_directory();
         let listener = socket::listen(&directory, NAME).context("listen at", directory.join(NAME))?;
-        let shared = Arc::new(Shared { control, over: AtomicBool::new(false), callers: Mutex::default() });
+        let shared = Arc::new(Shared {
+            place: place.clone(),
+            control,
+            over: AtomicBool::new(false),
+            callers: Mutex::default(),
+        });
         let heard = Arc::clone(&shared);
         let thread = super::thread("control", move || accept(&heard, &listener))
             .context("listen at", directory.join(NAME))?;
@@ -154,6 +183,73 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn complete(&self) -> Answer {
+        match self.control.volume().fill_all(&mut |_| {}) {
+            Ok(missing) if missing.is_empty() => Answer::Done,
+            Ok(missing) => {
+                let count = missing.len();
+                failed(
+                    FailureCause::Verification,
+                    &format!("the content of {count} files is in another build"),
+                )
+            }
+            Err(FsError::Disk(error)) => failed(FailureCause::of_disk(&error), &error),
+            Err(FsError::Layer(error)) => failed(layer_cause(&error), &error),
+            Err(error) => failed(FailureCause::Disk, &error),
+        }
+    }
+
+    /// Replaces what is written, as it was asked for.
+    fn replace(&self, held: Held<'_>, ask: &Ask) -> Answer {
+        let mut replaced = None;
+        let done = self.control.replace(held, |volume| match ask {
+            Ask::TakeBack { paths } => {
+                let scope = Scope::of(paths.clone());
+                if scope.is_everything()
+                    && let Err(error) = self.place.workenv().forget_preparation()
+                {
+                    return (Err(failed(FailureCause::Disk, &error)), Forgotten::default());
+                }
+                let (done, forgotten) = volume.take_back(&scope);
+                (done.map_err(|error| failed(cause_of(&error), &error)), forgotten)
+            }
+            Ask::PutBack { prepared } => {
+                let (done, forgotten) = volume.replace(&Scope::default(), |_, _| {
+                    replaced = Some(snapshot::put_back(self.place.workenv(), prepared)?);
+                    Ok::<(), LayerError>(())
+                });
+                (done.map_err(|error| failed(layer_cause(&error), &error)), forgotten)
+            }
+            Ask::Hold | Ask::Release | Ask::Whole => (Ok(()), Forgotten::default()),
+        });
+        // Nobody need wait for that.
+        if let Some(going) = replaced {
+            snapshot::remove_replaced(&going);
+        }
+        done.err().unwrap_or(Answer::Done)
+    }
+}
+
+fn failed(cause: FailureCause, error: &impl std::fmt::Display) -> Answer {
+    Answer::Failed { cause, message: error.to_string() }
+}
+
+fn layer_cause(error: &LayerError) -> FailureCause {
+    match error {
+        LayerError::Disk(error) => FailureCause::of_disk(error),
+        LayerError::Corrupt { .. } => FailureCause::Verification,
+    }
+}
+
+fn cause_of(error: &TakeBackError) -> FailureCause {
+    match error {
+        TakeBackError::Layer(error) => layer_cause(error),
+        // Whoever asks has looked before, so somebody was quicker.
+        TakeBackError::Below { .. } | TakeBackError::Moved { .. } => FailureCause::Busy,
+    }
+}
+
 fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
     loop {
         let stream = match listener.accept() {
@@ -187,7 +283,7 @@ fn welcome(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
     }
     let (own, heard) = (Arc::clone(shared), stream.try_clone()?);
     let thread = super::thread("caller", move || {
-        if let Err(error) = converse(&own.control, &heard) {
+        if let Err(error) = converse(&own, &heard) {
             tracing::debug!("a caller is gone: {error}");
         }
         // The other end hears it although this end is still known.
@@ -198,7 +294,7 @@ fn welcome(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
 }
 
 /// Does what one caller asks for, until it is gone.
-fn converse(control: &Control, stream: &UnixStream) -> io::Result<()> {
+fn converse(shared: &Shared, stream: &UnixStream) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut held: Option<(Held<'_>, Instant)> = None;
     loop {
@@ -217,12 +313,17 @@ fn converse(control: &Control, stream: &UnixStream) -> io::Result<()> {
         let answer = match ask {
             None => return Ok(()),
             Some(Ask::Release) => Answer::Released { intact: held.take().is_some() },
-            Some(Ask::Hold) => match control.hold(TO_HOLD) {
+            Some(Ask::Hold) => match shared.control.hold(TO_HOLD) {
                 Ok(guard) => {
                     held = Some((guard, Instant::now() + LONGEST_HOLD));
                     Answer::Held
                 }
                 Err(error) => Answer::Failed { cause: FailureCause::Busy, message: error.to_string() },
+            },
+            Some(Ask::Whole) => shared.complete(),
+            Some(ask @ (Ask::TakeBack { .. } | Ask::PutBack { .. })) => match held.take() {
+                Some((guard, _)) => shared.replace(guard, &ask),
+                None => Answer::Failed { cause: FailureCause::Busy, message: LATE.into() },
             },
         };
         send(stream, &answer)?;
@@ -280,7 +381,44 @@ impl Line {
     pub fn hold(&mut self) -> Result<(), ControlError> {
         match self.ask(&Ask::Hold)? {
             Answer::Held => Ok(()),
-            other @ (Answer::Released { .. } | Answer::Failed { .. }) => Err(unexpected(&other)),
+            other @ (Answer::Released { .. } | Answer::Done | Answer::Failed { .. }) => {
+                Err(unexpected(&other))
+            }
+        }
+    }
+
+    /// Has what was written at and below `paths` taken back, everything where there are none; changes, which must be held
+    /// up, go on.
+    ///
+    /// # Errors
+    /// Why it cannot be done, or not all of it.
+    pub fn take_back(&mut self, paths: &[Vec<Vec<u8>>]) -> Result<(), ControlError> {
+        self.done(&Ask::TakeBack { paths: paths.to_vec() })
+    }
+
+    /// Has the content of files brought that were copied up without it.
+    ///
+    /// # Errors
+    /// Why it cannot be done, or not for all.
+    pub fn complete(&mut self) -> Result<(), ControlError> {
+        self.done(&Ask::Whole)
+    }
+
+    /// Has what lies ready under the name `prepared` put in the place of what is written; changes, which must be held up,
+    /// go on.
+    ///
+    /// # Errors
+    /// Why it cannot be done, or not all of it.
+    pub fn put_back(&mut self, prepared: &str) -> Result<(), ControlError> {
+        self.done(&Ask::PutBack { prepared: prepared.to_owned() })
+    }
+
+    fn done(&mut self, ask: &Ask) -> Result<(), ControlError> {
+        match self.ask(ask)? {
+            Answer::Done => Ok(()),
+            other @ (Answer::Held | Answer::Released { .. } | Answer::Failed { .. }) => {
+                Err(unexpected(&other))
+            }
         }
     }
 
@@ -291,7 +429,7 @@ impl Line {
     pub fn release(&mut self) -> Result<bool, ControlError> {
         match self.ask(&Ask::Release)? {
             Answer::Released { intact } => Ok(intact),
-            other @ (Answer::Held | Answer::Failed { .. }) => Err(unexpected(&other)),
+            other @ (Answer::Held | Answer::Done | Answer::Failed { .. }) => Err(unexpected(&other)),
         }
     }
 

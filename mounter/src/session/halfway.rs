@@ -51,6 +51,11 @@ impl Halfway {
         Ok(halfway)
     }
 
+    /// Tells whether setup was begun, and neither completed nor undone.
+    pub(super) fn is_begun(workenv: &Workenv) -> bool {
+        Self::of(workenv).note.exists()
+    }
+
     /// Notes what is there now: the rest will be half done until [`Self::complete`].
     pub(super) fn note(&self) -> Result<(), DiskError> {
         let before = entries(&self.upper)?.into_iter().map(|name| Name(name.into())).collect();

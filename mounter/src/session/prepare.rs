@@ -232,7 +232,8 @@ impl Preparation<'_> {
     fn session(&mut self, claim: &Claim, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
         let prepared = self.workenv.instance_state().is_prepared(&self.examined.facts);
         let lease = match self.join(prepared)? {
-            Found::Live(session) => return Ok(*session),
+            Found::Live(session) if prepared => return Ok(*session),
+            Found::Live(session) => return self.set_up_in(*session, told),
             Found::Vacant(lease) => lease,
         };
         recover::clear(&self.start, &self.place)?;
@@ -267,7 +268,8 @@ impl Preparation<'_> {
         }
     }
 
-    /// Joins a live session that will do. One that a killed process began and did not prepare is waited for.
+    /// Joins a live session that will do. One that a killed process began and did not prepare is waited for; one of which
+    /// everything was taken back can be prepared as it is.
     fn join(&self, prepared: bool) -> Result<Found, PrepareError> {
         let name = self.workenv.name().to_string();
         let found = start::join(&self.start, &self.place, &name, self.wanted.patience)?;
@@ -280,7 +282,9 @@ impl Preparation<'_> {
         if request.content != self.examined.facts.id.as_str() {
             return different(format!("another build of the package, `{}`", request.package.display()));
         }
-        if !prepared || (request.purpose == Purpose::Setup && !request.serves_both) {
+        let is_reset =
+            !prepared && request.serves_both && self.is_usual(request) && !Halfway::is_begun(&self.workenv);
+        if !prepared && !is_reset || (request.purpose == Purpose::Setup && !request.serves_both) {
             let lease = self.end(*session)?;
             return Ok(Found::Vacant(lease));
         }
@@ -371,6 +375,23 @@ impl Preparation<'_> {
         if self.mountpoint.usual {
             self.workenv.publish(&self.examined.facts)?;
         }
+        Ok(session)
+    }
+
+    fn is_usual(&self, request: &ServeRequest) -> bool {
+        !request.read_only && request.mountpoint == Mountpoint::usual(&self.workenv).path
+    }
+
+    /// Does setup in a session that serves the program, too, after everything was taken back in it.
+    fn set_up_in(&self, session: Session, told: &mut dyn FnMut(Step<'_>)) -> Result<Session, PrepareError> {
+        let _peer = InstanceLock::acquire(&self.workenv, self.wanted.patience.preparing)?;
+        self.workenv.describe(&self.examined.facts)?;
+        // What fails is undone by the next start, when nobody uses the mount any more.
+        let halfway = Halfway::begin(&self.workenv)?;
+        self.carry_out(told)?;
+        self.workenv.mark_prepared(&self.examined.facts)?;
+        halfway.complete()?;
+        self.workenv.publish(&self.examined.facts)?;
         Ok(session)
     }
 

@@ -6,32 +6,36 @@
 //! |---|---|
 //! | `snapshots/{name}/` | a snapshot: `upper/`, `upper-index/`, and `snapshot.json` |
 //! | `snapshots/.{name}.{pid}-{n}.tmp/` | one that is being made or removed |
-//! | `restoring/` | a copy of a snapshot that is complete and takes the place of what was written; then what was there |
+//! | `restoring/` | a copy of a snapshot that is complete and takes the place of what was written; then what was there, `earlier-…` |
+//! | `restoring/emptied-…` | all that was there is in `earlier-…` |
 //!
 //! **Invariant:** from the moment when `restoring/` has its name, putting back is finished by whoever comes next and is
 //! never undone; what was there is removed only after that.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use slotfs_fs::disk::unix::{Directory, sync_file_system};
+use slotfs_fs::disk::unix::{Directory, Spot, sync_file_system};
 use slotfs_fs::disk::{Context, DiskError, atomic};
-use slotfs_fs::overlay::{Draft, Duplicated, duplicate, index};
+use slotfs_fs::node::Kind;
+use slotfs_fs::overlay::{Draft, Duplicated, duplicate, index, take_attributes};
 
 use crate::host::files;
 use crate::workenv::{PackageId, Workenv, WorkenvError};
 
 use super::control::ControlError;
 use super::seconds_now;
-use super::still::{Live, Quiet, Still};
+use super::still::{Live, Quiet};
 
 const VERSION: u32 = 1;
 const LONGEST_NAME: usize = 100;
 const NOTE: &str = "snapshot.json";
 const UPPER: &str = "upper";
 const EARLIER: &str = "earlier-";
+const EMPTIED: &str = "emptied-";
 const DRAFT: &str = "draft";
 
 /// Why there is no such snapshot, or it cannot be put back.
@@ -222,13 +226,14 @@ impl Snapshot {
         Ok(remove_tree(&going)?)
     }
 
-    /// Puts the snapshot in the place of what is written now in `workenv`, which is of the package `id`.
+    /// Puts the snapshot in the place of what is written now in `workenv`, which is of the package `id`. Where it is mounted,
+    /// its server does that: what is open is like what was removed.
     ///
     /// # Errors
-    /// It is of another build, or the disk refuses; then everything is as it was.
+    /// It is of another build, changes cannot be held up, or the disk refuses; then everything is as it was.
     pub fn restore(
         &self,
-        _still: &Still,
+        quiet: &mut Quiet,
         workenv: &Workenv,
         id: &PackageId,
         told: &mut dyn FnMut(u64),
@@ -244,17 +249,60 @@ impl Snapshot {
             sync(&temporary)?;
             let note = temporary.join(NOTE);
             let text = serde_json::to_vec(self).map_err(io::Error::from).context("encode", &note)?;
-            atomic::write(&note, &text)?;
-            std::fs::rename(&temporary, &place).context("rename into place", &place)?;
-            atomic::sync_directory(&workenv.own_directory())
+            atomic::write(&note, &text)
         })();
         if let Err(error) = copied {
             // The first error is the one to report; the next command sweeps what is left.
             let _ = remove_tree(&temporary);
             return Err(error.into());
         }
-        Ok(settle(workenv).map_err(WorkenvError::from)?)
+        let Some(name) = temporary.file_name().and_then(OsStr::to_str) else { return Ok(()) };
+        let done = match quiet {
+            Quiet::Still(_) => put_back_still(workenv, name).map_err(SnapshotError::from),
+            Quiet::Live(live) => {
+                live.line.hold().and_then(|()| live.line.put_back(name)).map_err(SnapshotError::from)
+            }
+        };
+        if done.is_err() && temporary.exists() {
+            let _ = remove_tree(&temporary);
+        }
+        done
     }
+}
+
+/// Puts what lies ready under the name `prepared` in the place of what is written, and finishes that.
+fn put_back_still(workenv: &Workenv, prepared: &str) -> Result<(), DiskError> {
+    begin_restoring(workenv, prepared)?;
+    settle(workenv)
+}
+
+/// As [`Snapshot::restore`], in the server that has the upper directory open. Returns where what was there waits to be removed.
+///
+/// # Errors
+/// Nothing lies ready under this name; or the disk refuses, and whoever clears up after the server goes on.
+pub(super) fn put_back(workenv: &Workenv, prepared: &str) -> Result<PathBuf, DiskError> {
+    let is_good =
+        prepared.starts_with(".restoring.") && prepared.ends_with(".tmp") && !prepared.contains('/');
+    if !is_good {
+        let reason = io::Error::new(io::ErrorKind::InvalidInput, "it is no snapshot that lies ready");
+        return Err(DiskError::new("restore", workenv.own_directory().join(prepared), reason));
+    }
+    begin_restoring(workenv, prepared)?;
+    finish_restoring(workenv)
+}
+
+/// Removes what was in the place of a snapshot that was put back; a failure is made good by whoever clears up.
+pub(super) fn remove_replaced(going: &Path) {
+    if let Err(error) = remove_tree(going) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// From now on it is put back whatever happens.
+fn begin_restoring(workenv: &Workenv, prepared: &str) -> Result<(), DiskError> {
+    let place = workenv.restoring();
+    std::fs::rename(workenv.own_directory().join(prepared), &place).context("rename into place", &place)?;
+    atomic::sync_directory(&workenv.own_directory())
 }
 
 /// Finishes what was interrupted: a snapshot that is being put back is, and what was half made or half removed goes. To
@@ -270,10 +318,12 @@ pub(super) fn settle(workenv: &Workenv) -> Result<(), DiskError> {
             }
         }
     }
+    if workenv.restoring().exists() { remove_tree(&finish_restoring(workenv)?) } else { Ok(()) }
+}
+
+/// Returns where what was there waits to be removed.
+fn finish_restoring(workenv: &Workenv) -> Result<PathBuf, DiskError> {
     let restoring = workenv.restoring();
-    if !restoring.exists() {
-        return Ok(());
-    }
     let failed = |error: WorkenvError| DiskError::new("restore", &restoring, io::Error::other(error));
     // First, so that what another setup wrote never counts as this one's.
     workenv.forget_preparation().map_err(failed)?;
@@ -292,25 +342,50 @@ pub(super) fn settle(workenv: &Workenv) -> Result<(), DiskError> {
     let going = atomic::temporary_beside(&restoring);
     std::fs::rename(&restoring, &going).context("remove", &restoring)?;
     atomic::sync_directory(&workenv.own_directory())?;
-    remove_tree(&going)
+    Ok(going)
 }
 
-/// Moves what is at `place` into `restoring`, and what `restoring` has for it there; each may have been done before.
+/// Moves what is in `place` into `restoring`, and what `restoring` has for it there; each may have been done before. The
+/// directory itself stays, as a server may have it open.
 fn put_in_place(restoring: &Path, place: &Path) -> Result<(), DiskError> {
     let Some(name) = place.file_name() else { return Ok(()) };
     let new = restoring.join(name);
     if !new.exists() {
         return Ok(());
     }
-    let mut earlier = std::ffi::OsString::from(EARLIER);
-    earlier.push(name);
-    let earlier = restoring.join(earlier);
-    // Interrupted after this, somebody may have made an empty directory there, over which the next rename goes.
-    if place.exists() && !earlier.exists() {
-        std::fs::rename(place, &earlier).context("set aside", place)?;
+    let with = |prefix: &str| {
+        let mut named = std::ffi::OsString::from(prefix);
+        named.push(name);
+        restoring.join(named)
+    };
+    let (earlier, emptied) = (with(EARLIER), with(EMPTIED));
+    files::create_private_directories(place).context("create the directory", place)?;
+    let (place, from) = (Arc::new(Directory::open(place)?), Arc::new(Directory::open(&new)?));
+    if !emptied.exists() {
+        files::create_private_directories(&earlier).context("create the directory", &earlier)?;
+        let aside = Arc::new(Directory::open(&earlier)?);
+        move_all(&place, &aside)?;
+        atomic::write(&emptied, b"")?;
     }
-    std::fs::rename(&new, place).context("rename into place", place)?;
+    move_all(&from, &place)?;
+    take_attributes(&from, &place)?;
+    place.sync()?;
+    std::fs::remove_dir(&new).context("remove", &new)?;
     atomic::sync_directory(restoring)
+}
+
+/// Moves everything in one directory into another one.
+fn move_all(from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), DiskError> {
+    for listed in from.list()? {
+        let before = from.stat(&listed.name)?;
+        from.make_movable(&listed.name)?;
+        from.rename(&listed.name, to, &listed.name)?;
+        if let Some(stat) = before.filter(|stat| stat.attributes.kind == Kind::Directory) {
+            Spot::named(to, &listed.name).set_mode(stat.attributes.mode)?;
+        }
+    }
+    to.sync()?;
+    from.sync()
 }
 
 /// Copies what is written into `target` while it is mounted.

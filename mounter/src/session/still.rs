@@ -20,6 +20,9 @@ use super::recover;
 /// How long others may take to start or to tidy up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a server may be mounted without listening.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// Why the environment is not still.
 #[derive(Debug, thiserror::Error)]
 pub enum StillError {
@@ -77,14 +80,14 @@ impl Quiet {
     /// # Errors
     /// Somebody starts it, or runs from its unpacked files; or its server cannot be talked to.
     pub fn hold(place: &Place) -> Result<Self, StillError> {
-        let end = Instant::now() + PATIENCE;
+        // A server listens a moment after it has mounted, and goes a moment before its mount.
+        let end = Instant::now() + MOMENT;
         loop {
             match Still::hold(place) {
                 Err(StillError::Mounted { workenv, mountpoint }) => {
                     if let Some(live) = Live::join(place, &workenv)? {
                         return Ok(Self::Live(live));
                     }
-                    // One that is just going away, or one that hears nobody.
                     if Instant::now() >= end {
                         return Err(StillError::Mounted { workenv, mountpoint });
                     }

@@ -213,9 +213,20 @@ fn the_upper_is_made_whole_for_other_programs_when_asked() {
     change(&root);
     // Its name in the upper directory goes; the copy is still needed for the other one.
     fs::remove_file(root.join("data/two")).unwrap();
-    let before = tree::describe(&root);
     let told = home.run(["path", "app"]).success();
     assert!(told.stderr.contains("--whole"), "{}", told.stderr);
+    set_mode(&root.join("data/cut"), 0o600);
+    home.run(["path", "app", "--whole"]).success();
+    assert!(
+        fs::read(home.session("app").join("upper/data/cut")).unwrap() == content(),
+        "while it is mounted"
+    );
+    home.run(["reset", "app", "data/cut", "-y"]).success();
+    // Once more, at rest.
+    home.run(["reset", "app", "-y"]).success();
+    change(&root);
+    fs::remove_file(root.join("data/two")).unwrap();
+    let before = tree::describe(&root);
     unmount(&home);
     let upper = home.session("app").join("upper");
     assert_eq!(home.run(["path", "app", "--whole"]).success().stdout, format!("{}\n", upper.display()));

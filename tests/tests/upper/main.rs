@@ -7,6 +7,7 @@ mod bare;
 mod bound;
 mod diff;
 mod live;
+mod live_reset;
 mod marks;
 mod reset;
 mod snapshot;

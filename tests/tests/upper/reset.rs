@@ -166,12 +166,18 @@ fn nobody_is_reset_under_his_feet_and_nobody_unasked() {
     }
     let (home, root) = mounted();
     fs::write(root.join("note"), "kept").unwrap();
+    // A server that hears nobody, as one of an earlier version, is not gone around.
+    let control = home.session("app").join("control");
+    let aside = home.session("app").join("aside");
+    fs::rename(&control, &aside).unwrap();
     let live = home.run(["reset", "app", "-y"]).code(110);
     assert!(
         live.stderr.contains("is mounted at") && live.stderr.contains("slotfs unmount app"),
         "{}",
         live.stderr
     );
+    fs::rename(&aside, &control).unwrap();
+    assert_eq!(fs::read_to_string(root.join("note")).unwrap(), "kept");
     home.run(["reset", "app", "--dry-run"]).success();
     unmount(&home);
     let unasked = home.run(["reset", "app"]).code(2);

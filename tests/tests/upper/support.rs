@@ -1,11 +1,12 @@
 //! A package of two slots, mounted and written over in every way.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use slotfs_tests::command::{Home, shell_package};
+use slotfs_tests::command::{Home, shell_package, wait_for};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 use slotfs_tests::tree;
 
@@ -99,4 +100,65 @@ pub(crate) fn apply(home: &Home, archive: &Path, root: &Path) {
     command.args(["--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "--overwrite"]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// How many programs write at once.
+pub(crate) const WRITERS: usize = 4;
+
+/// Programs at work in a mount: each has two files of which the first is never behind, one that grows, and names that come
+/// and go. They stop when this is dropped, or at the first error.
+pub(crate) struct Writers {
+    done: &'static AtomicBool,
+    rounds: &'static AtomicU64,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Writers {
+    pub(crate) fn start(root: &Path) -> Self {
+        let done: &AtomicBool = Box::leak(Box::default());
+        let rounds: &AtomicU64 = Box::leak(Box::default());
+        let threads = (0..WRITERS).map(|number| {
+            let root = root.to_path_buf();
+            std::thread::spawn(move || {
+                let _ = write_until(&root, number, done, rounds);
+            })
+        });
+        let writers = Self { done, rounds, threads: threads.collect() };
+        writers.go_on();
+        writers
+    }
+
+    /// Waits until they have written more.
+    pub(crate) fn go_on(&self) {
+        let before = self.rounds.load(Ordering::Relaxed);
+        wait_for("the writers", || self.rounds.load(Ordering::Relaxed) > before + 20);
+    }
+
+    pub(crate) fn stop(self) {
+        self.done.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn write_until(root: &Path, number: usize, done: &AtomicBool, rounds: &AtomicU64) -> std::io::Result<()> {
+    let open = |name: &str| {
+        let path = root.join(format!("{name}-{number}"));
+        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    };
+    let (first, second, grown) = (open("first")?, open("second")?, open("grown")?);
+    for count in 1u64.. {
+        if done.load(Ordering::Relaxed) {
+            break;
+        }
+        first.write_all_at(&count.to_le_bytes(), 0)?;
+        grown.write_all_at(&[count as u8; 4096], (count - 1) * 4096)?;
+        second.write_all_at(&count.to_le_bytes(), 0)?;
+        let before = root.join(format!("before-{number}-{}", count % 7));
+        fs::write(&before, "")?;
+        fs::rename(&before, root.join(format!("after-{number}-{}", count % 7)))?;
+        rounds.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
 }

@@ -24,7 +24,7 @@ use crate::plan::{self, Wishes};
 use crate::session::control::{ControlError, Line};
 use crate::session::place::Place;
 use crate::session::record::SessionRecord;
-use crate::session::still::{Quiet, Still, StillError};
+use crate::session::still::{Quiet, StillError};
 use crate::workenv::{Cache, Listed};
 
 /// Finds the environment that is meant by `what`.
@@ -47,11 +47,6 @@ fn find(what: &Path, context: &Context) -> Result<Listed, Failure> {
 /// Takes hold of the environment, mounted or not, so that this stays so.
 fn quiet(listed: &Listed) -> Result<Quiet, Failure> {
     Ok(Quiet::hold(&Place::of(listed.workenv.clone()))?)
-}
-
-/// Takes hold of the environment, so that nobody uses it or can begin to.
-fn hold(listed: &Listed) -> Result<Still, Failure> {
-    Ok(Still::hold(&Place::of(listed.workenv.clone()))?)
 }
 
 /// Asks whether to go on, unless that was said already.

@@ -6,11 +6,12 @@ use slotfs_fs::overlay::{Upper, View, format};
 use slotfs_fs::volume::{FsError, Volume, VolumeOptions};
 
 use super::snapshot::with_bar;
-use super::{diff, find, hold, layers_of};
+use super::{diff, find, layers_of, quiet};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::printable;
 use crate::host::files;
+use crate::session::still::Quiet;
 use crate::workenv::Listed;
 
 /// Print where the files are that programs wrote
@@ -23,8 +24,8 @@ pub struct Arguments {
     /// A work environment's name or id, or the beginning of either
     #[arg(value_name = "NAME|ID")]
     what: PathBuf,
-    /// First bring the content of files that have attributes only, so that other programs can read all of them. Nobody may
-    /// use the environment meanwhile; --max-upper of later mounts counts what was brought
+    /// First bring the content of files that have attributes only, so that other programs can read all of them;
+    /// --max-upper counts what was brought
     #[arg(long)]
     whole: bool,
     /// Print JSON
@@ -70,7 +71,10 @@ fn complete(listed: &Listed, context: &Context) -> Result<(), Failure> {
         let message = format!("the content of files of `{}` is in its package", listed.workenv.name());
         return Err(Failure::new(FailureKind::NotFound, message).hint("put the package back where it was"));
     };
-    let _still = hold(listed)?;
+    let _still = match quiet(listed)? {
+        Quiet::Still(still) => still,
+        Quiet::Live(mut live) => return Ok(live.line.complete()?),
+    };
     let place = listed.workenv.upper();
     let upper = Upper::open(&place, &listed.workenv.work())?;
     let volume = Volume::over(stack, Some(upper), VolumeOptions::default())?;

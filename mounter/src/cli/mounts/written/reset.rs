@@ -7,17 +7,20 @@ use slotfs_fs::overlay::take_back::{self, TakeBackError};
 use slotfs_fs::overlay::{Change, Scope, Upper, View};
 
 use super::diff::{self, Line};
-use super::{consent, find, hold, layers_of, scope};
+use super::{Pause, consent, find, layers_of, quiet, scope};
 use crate::cli::confirm::ConsentArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
+use crate::session::still::Quiet;
+use crate::workenv::Listed;
 
 /// Take back what programs wrote
 ///
 /// Everything, or what is at or below the paths: what was added goes, what was changed or removed is as in the package
 /// again. A file that has several names in the package is taken back under all of them. Taking back everything takes back
-/// what setup commands wrote, too: they run again at the next start. Nobody may use the environment meanwhile. What an
-/// interrupted reset has not taken back, the next one does.
+/// what setup commands wrote, too: they run again at the next start. While the environment is mounted, programs find the
+/// package's files from then on, and keep those that they have open, as if they were removed. What an interrupted reset
+/// has not taken back, the next one does.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A work environment's name or id, or the beginning of either
@@ -49,29 +52,45 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     }
     // Asked before anything is locked: a question may stay unanswered for long.
     if !arguments.consent.dry_run {
-        drop(hold(&listed)?);
+        drop(quiet(&listed)?);
     }
+    let pause = Pause::begin(&listed, context);
     let view = View::open(&listed.workenv.upper())?;
     let told = view.map_or(Ok(Vec::new()), |view| affected(&view, stack.as_ref(), &scope))?;
+    pause.end(context);
     if arguments.consent.dry_run || told.is_empty() {
         tell(arguments, &told, stack.as_ref(), context)?;
         return Ok(0);
     }
     let count = if told.len() == 1 { "1 change".into() } else { format!("{} changes", told.len()) };
     consent(arguments.consent.yes, &format!("Take back {count} in `{}`?", listed.workenv.name()), context)?;
-    let _still = hold(&listed)?;
+    let told = match quiet(&listed)? {
+        Quiet::Still(_still) => take_back_still(&listed, stack.as_ref(), &scope)?,
+        Quiet::Live(mut live) => {
+            live.line.hold()?;
+            let view = View::open(&listed.workenv.upper())?;
+            let told = view.map_or(Ok(Vec::new()), |view| affected(&view, stack.as_ref(), &scope))?;
+            live.line.take_back(scope.paths())?;
+            told
+        }
+    };
+    tell(arguments, &told, stack.as_ref(), context)?;
+    Ok(0)
+}
+
+/// Takes back what was written while nobody uses the environment; returns what that was.
+fn take_back_still(listed: &Listed, stack: Option<&Stack>, scope: &Scope) -> Result<Vec<Change>, Failure> {
     let upper = Upper::open(&listed.workenv.upper(), &listed.workenv.work())?;
-    let told = affected(&View::of(&upper)?, stack.as_ref(), &scope)?;
-    match stack.as_ref().filter(|_| !scope.is_everything()) {
-        Some(stack) => take_back::take_back(&upper, stack, &scope)?,
+    let told = affected(&View::of(&upper)?, stack, scope)?;
+    match stack.filter(|_| !scope.is_everything()) {
+        Some(stack) => take_back::take_back(&upper, stack, scope)?,
         None => {
             // First, so that an environment without what setup wrote never counts as prepared.
             listed.workenv.forget_preparation()?;
             upper.clear()?;
         }
     }
-    tell(arguments, &told, stack.as_ref(), context)?;
-    Ok(0)
+    Ok(told)
 }
 
 /// Returns every change that goes, other names of the same files included.

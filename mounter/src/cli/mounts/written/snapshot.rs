@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{consent, find, hold, quiet};
+use super::{consent, find, quiet};
 use crate::cli::confirm::ConsentArguments;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
@@ -51,8 +51,8 @@ pub struct ListArguments {
 
 /// Put a snapshot in the place of what programs wrote since
 ///
-/// What is written now is replaced as a whole, and is there until the snapshot is; the snapshot stays. Nobody may use the
-/// environment meanwhile. Setup is done again at the next start if it had not been done when the snapshot was made.
+/// What is written now is replaced as a whole, and is there until the snapshot is; the snapshot stays. While the environment
+/// is mounted, programs find the snapshot's files from then on, and keep those that they have open, as if they were removed. Setup is done again at the next start if it had not been done when the snapshot was made.
 #[derive(Debug, clap::Args)]
 pub struct RestoreArguments {
     /// A work environment's name or id, or the beginning of either
@@ -160,11 +160,11 @@ pub fn restore(arguments: &RestoreArguments, context: &Context) -> Result<u8, Fa
         return Ok(0);
     }
     // Asked before anything is locked: a question may stay unanswered for long.
-    drop(hold(&listed)?);
+    drop(quiet(&listed)?);
     consent(arguments.consent.yes, &format!("Replace {what}?"), context)?;
-    let still = hold(&listed)?;
+    let mut quiet = quiet(&listed)?;
     with_bar("Copying", snapshot.bytes, context, |told| {
-        snapshot.restore(&still, workenv, id_of(&listed)?, told).map_err(Failure::from)
+        snapshot.restore(&mut quiet, workenv, id_of(&listed)?, told).map_err(Failure::from)
     })?;
     context.output.note(&format!("put back {}", described(&snapshot)));
     Ok(0)

@@ -1,0 +1,139 @@
+//! Taking back what was written under a volume in use, compared with the same at rest: after any operations, and before any.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence};
+use slotfs_fs::layer::stack::Stack;
+use slotfs_fs::overlay::{Scope, Upper, WhiteoutForm, take_back};
+use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
+use slotfs_tests::subject::{Observed, Subject};
+use slotfs_tests::volume_subject::{VolumeSubject, layers};
+
+/// Fewer than proptest's own number, as every case writes to a disk; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    let asked = Config::default().cases;
+    if std::env::var_os("PROPTEST_CASES").is_some() { asked } else { 64 }
+}
+
+fn start(folder: &std::path::Path, form: WhiteoutForm, bare_copies: Option<u64>) -> VolumeSubject {
+    VolumeSubject::new(folder.to_path_buf(), layers().0, form, bare_copies)
+}
+
+/// Takes back in the directories alone; `false` where that is not possible.
+fn take_back_at_rest(folder: &std::path::Path, form: WhiteoutForm, scope: &Scope) -> bool {
+    let upper = Upper::open_with(&folder.join("upper"), &folder.join("work"), form).unwrap();
+    if scope.is_everything() {
+        upper.clear().unwrap();
+        return true;
+    }
+    take_back::take_back(&upper, &Stack::new(layers().0), scope).is_ok()
+}
+
+/// Everything there is, but for numbers and times, which two runs have each for themselves.
+fn seen(subject: &mut VolumeSubject) -> BTreeMap<OperationPath, Observed> {
+    let plain = |observed: Observed| Observed { inode: 0, modified: 0, ..observed };
+    subject.observe().into_iter().map(|(path, observed)| (path, plain(observed))).collect()
+}
+
+/// What the two show differently.
+fn differences(one: &mut VolumeSubject, other: &mut VolumeSubject) -> Vec<String> {
+    let (one, other) = (seen(one), seen(other));
+    let paths: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let differing = paths.into_iter().filter(|path| one.get(*path) != other.get(*path));
+    differing.map(|path| format!("{path:?}: {:?} and {:?}", one.get(path), other.get(path))).collect()
+}
+
+fn is_about_held(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Hold { .. }
+            | Operation::WriteHeld { .. }
+            | Operation::SetModeHeld { .. }
+            | Operation::Release { .. }
+    )
+}
+
+fn run(
+    (before, paths, after): (&[Operation], &[OperationPath], &[Operation]),
+    form: WhiteoutForm,
+    bare_copies: Option<u64>,
+) -> Result<(), TestCaseError> {
+    let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let scope = Scope::of(paths.to_vec());
+    let mut one = start(live.path(), form, bare_copies);
+    let mut other = start(still.path(), form, bare_copies);
+    for operation in before {
+        prop_assert_eq!(one.apply(operation), other.apply(operation), "{:?}", operation);
+    }
+    // Known to the volume, as to a kernel that has looked at everything.
+    let _ = one.observe();
+    let held: Vec<_> = (0..PLACES).map(|place| one.observe_held(place)).collect();
+
+    drop(other);
+    let done = take_back_at_rest(still.path(), form, &scope);
+    let (result, forgotten) = one.volume().take_back(&scope);
+    prop_assert_eq!(result.is_ok(), done, "{:?}", result);
+    let mut other = start(still.path(), form, bare_copies);
+    prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after taking back {:?}", paths);
+    prop_assert!(!done || before.is_empty() || !scope.is_everything() || !forgotten.directories.is_empty());
+    for (place, before) in held.into_iter().enumerate() {
+        let now = one.observe_held(place);
+        prop_assert_eq!(
+            now.map(|now| (now.kind, now.bytes, now.xattrs)),
+            before.map(|before| (before.kind, before.bytes, before.xattrs)),
+            "what is held in {}",
+            place
+        );
+    }
+    for place in 0..PLACES {
+        let _ = one.apply(&Operation::Release { place });
+    }
+    for operation in after.iter().filter(|operation| !is_about_held(operation)) {
+        prop_assert_eq!(one.apply(operation), other.apply(operation), "{:?}", operation);
+        prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after {:?}", operation);
+    }
+    one.remount();
+    other.remount();
+    prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after a remount");
+    Ok(())
+}
+
+fn operations(most: usize) -> impl Strategy<Value = Vec<Operation>> {
+    prop::collection::vec(operation(), 0..most)
+}
+
+fn paths() -> impl Strategy<Value = Vec<OperationPath>> {
+    prop_oneof![1 => Just(Vec::new()), 3 => prop::collection::vec(path(), 1..3)]
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: cases(),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..Config::default()
+    })]
+
+    #[test]
+    fn taking_back_in_use_is_taking_back_at_rest(
+        before in operations(30), paths in paths(), after in operations(15),
+    ) {
+        run((&before, &paths, &after), WhiteoutForm::Best, None)?;
+    }
+
+    #[test]
+    fn it_is_so_where_copies_come_without_content(
+        before in operations(30), paths in paths(), after in operations(15),
+    ) {
+        run((&before, &paths, &after), WhiteoutForm::Best, Some(1))?;
+    }
+
+    #[test]
+    fn it_is_so_where_no_whiteout_devices_can_be_made(
+        before in operations(30), paths in paths(), after in operations(15),
+    ) {
+        run((&before, &paths, &after), WhiteoutForm::Attribute, None)?;
+    }
+}
