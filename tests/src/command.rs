@@ -132,6 +132,13 @@ impl Home {
         Self { folder: Some(folder), root }
     }
 
+    /// Takes `folder` for one, and leaves it there in the end.
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        Self { folder: None, root: folder.canonicalize().unwrap() }
+    }
+
     /// Returns the home's folder.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -18,6 +18,10 @@ pub mod operations;
 #[cfg(unix)]
 pub mod ordinary;
 pub mod package;
+#[cfg(target_os = "linux")]
+pub mod power_failure;
+#[cfg(target_os = "linux")]
+pub mod recorded_disk;
 #[cfg(unix)]
 pub mod subject;
 #[cfg(unix)]

@@ -113,6 +113,12 @@ impl Model {
         &self.nodes[&node]
     }
 
+    /// Returns the node, if the model has ever had it.
+    #[must_use]
+    pub fn known(&self, node: ModelNode) -> Option<&ModelEntry> {
+        self.nodes.get(&node)
+    }
+
     fn entry_mut(&mut self, node: ModelNode) -> &mut ModelEntry {
         self.nodes.get_mut(&node).unwrap_or_else(|| panic!("the model has no node {node:?}"))
     }

@@ -124,6 +124,7 @@ impl MountedSubject {
                 self.remount();
                 Ok(())
             }
+            O::Sync { .. } | O::SyncHeld { .. } | O::SyncAll => self.sync(operation),
             _ => self.change_attributes(operation),
         }
     }
@@ -184,6 +185,26 @@ impl MountedSubject {
                 Ok(rustix::fs::fallocate(open(path)?, flags, *offset as u64, *length as u64)?)
             }
             _ => Ok(()),
+        }
+    }
+
+    fn sync(&self, operation: &Operation) -> std::io::Result<()> {
+        use Operation as O;
+        match operation {
+            O::Sync { path, data_only } => {
+                let path = self.path(path)?;
+                let kind = std::fs::symlink_metadata(&path)?.file_type();
+                if kind.is_dir() {
+                    return File::open(path)?.sync_all();
+                }
+                let file = opened(&path, OpenOptions::new().read(true))?;
+                if *data_only { file.sync_data() } else { file.sync_all() }
+            }
+            O::SyncHeld { place } => match &self.held[*place] {
+                Some((file, _)) => file.sync_all(),
+                None => Ok(()),
+            },
+            _ => Ok(rustix::fs::syncfs(File::open(self.place(&[]))?)?),
         }
     }
 

@@ -112,6 +112,17 @@ pub enum Operation {
     Release {
         place: usize,
     },
+    /// `fsync(2)` of a file or directory, or `fdatasync(2)` of a file.
+    Sync {
+        path: OperationPath,
+        data_only: bool,
+    },
+    /// `fsync(2)` of the file held there.
+    SyncHeld {
+        place: usize,
+    },
+    /// `syncfs(2)`.
+    SyncAll,
     /// Stop and start again.
     Remount,
 }
@@ -199,6 +210,17 @@ pub fn operation() -> impl Strategy<Value = Operation> {
         1 => (0..PLACES).prop_map(|place| O::Release { place }),
     ];
     prop_oneof![10 => names, 3 => content, 2 => attributes, 3 => held, 1 => Just(O::Remount)]
+}
+
+/// Any one operation, and often one that makes things last.
+pub fn durable_operation() -> impl Strategy<Value = Operation> {
+    use Operation as O;
+    let sync = prop_oneof![
+        6 => (path(), any::<bool>()).prop_map(|(path, data_only)| O::Sync { path, data_only }),
+        2 => (0..PLACES).prop_map(|place| O::SyncHeld { place }),
+        1 => Just(O::SyncAll),
+    ];
+    prop_oneof![4 => operation(), 1 => sync]
 }
 
 /// What `mknod` makes; 0/0 is what overlays use as whiteout.

@@ -110,6 +110,14 @@ impl Oracle {
             | O::OpenTruncate { .. }
             | O::Truncate { .. }
             | O::Punch { .. } => change_content(model, operation),
+            O::Sync { path, .. } => {
+                let node = model.walk(path)?;
+                match model.entry(node).kind() {
+                    Kind::File | Kind::Directory => Ok(()),
+                    _ => Err(ModelError::Invalid),
+                }
+            }
+            O::SyncHeld { .. } | O::SyncAll => Ok(()),
             O::Hold { .. } | O::WriteHeld { .. } | O::SetModeHeld { .. } | O::Release { .. } | O::Remount => {
                 self.change_held(operation)
             }
@@ -139,6 +147,12 @@ impl Oracle {
             _ => self.held = [None; PLACES],
         }
         Ok(())
+    }
+
+    /// Returns what is held open in `place`.
+    #[must_use]
+    pub fn held(&self, place: usize) -> Option<ModelNode> {
+        self.held[place].map(|(node, _)| node)
     }
 
     /// As [`Self::compare`], where a count of links may be too high by one, and a directory may show the time of the
@@ -250,12 +264,15 @@ impl Oracle {
     }
 }
 
-fn show(path: &[Vec<u8>]) -> String {
+/// Writes a path as people do.
+#[must_use]
+pub fn show(path: &[Vec<u8>]) -> String {
     let names: Vec<_> = path.iter().map(|name| String::from_utf8_lossy(name)).collect();
     format!("/{}", names.join("/"))
 }
 
-fn collect(
+/// Finds what every path leads to.
+pub fn collect(
     model: &Model,
     node: ModelNode,
     path: &mut OperationPath,

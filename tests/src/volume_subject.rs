@@ -299,6 +299,7 @@ impl VolumeSubject {
                 self.remount();
                 Ok(())
             }
+            O::Sync { .. } | O::SyncHeld { .. } | O::SyncAll => self.sync(operation),
             O::Hold { .. } | O::WriteHeld { .. } | O::SetModeHeld { .. } | O::Release { .. } => {
                 self.change_held(operation)
             }
@@ -336,6 +337,25 @@ impl VolumeSubject {
                 })
             }
             _ => Ok(()),
+        }
+    }
+
+    fn sync(&mut self, operation: &Operation) -> Result<(), FsError> {
+        use Operation as O;
+        match operation {
+            O::Sync { path, data_only } => {
+                let node = self.walk(path)?;
+                match self.volume().attributes(node)?.attributes.kind {
+                    Kind::Directory => self.volume().sync_directory(node),
+                    Kind::File => self.volume().sync(node, None, *data_only),
+                    _ => Err(FsError::Invalid("only files and directories are synced")),
+                }
+            }
+            O::SyncHeld { place } => match self.held[*place] {
+                Some((node, handle, _)) => self.volume().sync(node, Some(handle), false),
+                None => Ok(()),
+            },
+            _ => self.volume().sync_all(),
         }
     }
 

@@ -40,7 +40,6 @@ impl Volume {
     /// Notes that names in the upper directory of `id` have changed.
     pub(super) fn touched(&self, id: NodeId) {
         lock(&self.table).changed(id);
-        lock(&self.unsynced).insert(id);
     }
 
     /// Refuses changes of nodes that belong to a read-only slot.

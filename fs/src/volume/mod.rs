@@ -21,12 +21,12 @@ mod rename;
 mod replace;
 mod room;
 mod sync;
+mod synced;
 mod table;
 mod types;
 mod write;
 mod xattr;
 
-use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -58,8 +58,8 @@ pub struct Volume {
     /// Held to read while a path of the upper is used, to write while names change.
     names: RwLock<()>,
     open_directories: Mutex<place::OpenDirectories>,
-    /// Directories of the upper whose names have changed since they were last synced.
-    unsynced: Mutex<HashSet<NodeId>>,
+    /// Directories of the upper whose names are known to be on disk.
+    synced: Mutex<synced::Synced>,
     /// Whether no layer is read-only, so that nobody asks whose a path is.
     all_writable: bool,
     /// Passed by every request that changes something.
@@ -121,7 +121,7 @@ impl Volume {
             listings: Mutex::default(),
             names: RwLock::new(()),
             open_directories: Mutex::default(),
-            unsynced: Mutex::default(),
+            synced: Mutex::default(),
             all_writable,
             gate: Arc::default(),
             replaced: AtomicBool::new(false),

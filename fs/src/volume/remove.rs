@@ -100,7 +100,6 @@ impl Volume {
             slot.detached = pinned;
         }
         lock(&self.open_directories).remove(node.id);
-        lock(&self.unsynced).remove(&node.id);
     }
 
     /// Keeps the node's file for those who hold the node, as far as descriptors last.

@@ -191,7 +191,7 @@ impl Volume {
             if fate != Fate::Stays && node.kind == Kind::Directory {
                 drop(table);
                 lock(&self.open_directories).remove(node.id);
-                lock(&self.unsynced).remove(&node.id);
+                lock(&self.synced).forget(node.id);
             }
         }
         if scope.is_everything() {
@@ -216,7 +216,7 @@ impl Volume {
         }
         table.changed(NodeId::ROOT);
         drop(table);
-        lock(&self.unsynced).insert(NodeId::ROOT);
+        lock(&self.synced).forget(NodeId::ROOT);
         forgotten.directories.push((root.id, root.inode));
         Ok(())
     }

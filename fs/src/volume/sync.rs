@@ -16,13 +16,14 @@ impl Volume {
     /// `Unknown`, or what the upper's disk reports.
     pub fn sync(&self, node: NodeId, handle: Option<HandleId>, data_only: bool) -> Result<(), FsError> {
         let node = self.node(node)?;
-        if self.upper.is_none() || !self.is_upper(node.id) {
+        if self.upper.is_none() {
             return Ok(());
         }
         if node.kind == Kind::Directory {
             return self.sync_directory(node.id);
         }
-        if node.kind == Kind::File {
+        // What only the layers have needs no sync, but a directory above it may have been renamed.
+        if node.kind == Kind::File && self.is_upper(node.id) {
             let open = handle.and_then(|handle| self.file_handle(handle).ok());
             let current = match open {
                 Some(open) => self.current_file(&open)?,
@@ -49,20 +50,20 @@ impl Volume {
     /// `Unknown`, or what the upper's disk reports.
     pub fn sync_directory(&self, node: NodeId) -> Result<(), FsError> {
         let node = self.node(node)?;
-        if self.upper.is_none() || !self.is_upper(node.id) {
+        if self.upper.is_none() {
             return Ok(());
         }
-        let directory = {
-            let _names = self.names();
-            if lock(&self.table).slot(node.id).is_some_and(|slot| slot.removed) {
-                return Ok(());
-            }
-            self.upper_directory(node.id)?
-        };
-        lock(&self.unsynced).remove(&node.id);
-        if let Err(error) = directory.sync() {
-            lock(&self.unsynced).insert(node.id);
-            return Err(error.into());
+        if self.is_upper(node.id) {
+            let (directory, version) = {
+                let _names = self.names();
+                let version = lock(&self.table).slot(node.id).map(|slot| (slot.version, slot.removed));
+                match version {
+                    Some((version, false)) => (self.upper_directory(node.id)?, version),
+                    Some((_, true)) | None => return Ok(()),
+                }
+            };
+            directory.sync()?;
+            lock(&self.synced).note(node.id, version);
         }
         self.sync_names(&node)
     }
@@ -73,13 +74,7 @@ impl Volume {
     /// What the upper's disk reports.
     pub fn sync_all(&self) -> Result<(), FsError> {
         let Some(upper) = &self.upper else { return Ok(()) };
-        let unsynced = std::mem::take(&mut *lock(&self.unsynced));
-        let synced = upper.root().readable().and_then(sync_file_system);
-        if let Err(error) = synced {
-            lock(&self.unsynced).extend(unsynced);
-            return Err(error.into());
-        }
-        Ok(())
+        Ok(upper.root().readable().and_then(sync_file_system)?)
     }
 
     /// `statvfs(3)` of the disk that takes the writes, within the bound on them; zeros when read-only.
@@ -100,10 +95,9 @@ impl Volume {
         }))
     }
 
-    /// Makes the names that lead to `node` durable: every directory on the way that has changed since it was
-    /// last synced.
+    /// Makes the names that lead to `node` durable: every directory on the way that is not known to be synced.
     fn sync_names(&self, node: &Node) -> Result<(), FsError> {
-        let mut waiting: Vec<(NodeId, Arc<Directory>)> = Vec::new();
+        let mut waiting = Vec::new();
         let indexed = {
             let _names = self.names();
             let mut ways = {
@@ -121,34 +115,30 @@ impl Volume {
         if let Some(upper) = indexed {
             upper.index_directory().sync()?;
         }
-        for (id, directory) in waiting {
-            if let Err(error) = directory.sync() {
-                lock(&self.unsynced).insert(id);
-                return Err(error.into());
-            }
+        for (id, directory, version) in waiting {
+            directory.sync()?;
+            lock(&self.synced).note(id, version);
         }
         Ok(())
     }
 
-    /// Takes the changed directories from `ways` up to the root. The names are held.
+    /// Finds the directories from `ways` up to the root that may not be synced. The names are held.
     fn collect_unsynced(
         &self,
         ways: &mut Vec<NodeId>,
-        waiting: &mut Vec<(NodeId, Arc<Directory>)>,
+        waiting: &mut Vec<(NodeId, Arc<Directory>, u64)>,
     ) -> Result<(), FsError> {
         while let Some(id) = ways.pop() {
-            let changed = lock(&self.unsynced).remove(&id);
-            if changed {
-                match self.upper_directory(id) {
-                    Ok(directory) => waiting.push((id, directory)),
-                    Err(error) => {
-                        lock(&self.unsynced).insert(id);
-                        return Err(error);
-                    }
-                }
+            let (version, is_upper) = {
+                let table = lock(&self.table);
+                let Some(slot) = table.slot(id) else { continue };
+                ways.extend(slot.names.first().map(|(parent, _)| *parent));
+                (slot.version, slot.upper.is_some())
+            };
+            let known = lock(&self.synced).has(id, version) || waiting.iter().any(|(known, ..)| *known == id);
+            if is_upper && !known {
+                waiting.push((id, self.upper_directory(id)?, version));
             }
-            let table = lock(&self.table);
-            ways.extend(table.slot(id).and_then(|slot| slot.names.first()).map(|(parent, _)| *parent));
         }
         Ok(())
     }

@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod anywhere;
+mod power;
 mod servers;
 mod setup;
