@@ -15,6 +15,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::fs::OFlags;
 use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::volume::RenameMode;
 use slotfs_tests::mounted_subject::MountedSubject;
 use slotfs_tests::operations::{Operation, durable_operation};
 use slotfs_tests::power_failure::History;
@@ -23,7 +24,7 @@ use slotfs_tests::subject::Subject;
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
 
 /// How often the power fails in a test, unless this variable asks for more.
-const FAILURES: usize = 64;
+const FAILURES: usize = 48;
 const MORE_FAILURES: &str = "SLOTFS_TEST_POWER_FAILURES";
 /// How many of them follow one workload.
 const FAILURES_EACH: usize = 16;
@@ -173,6 +174,36 @@ fn after_failure<S: Subject>(
 fn seeds() -> std::ops::Range<u64> {
     let failures = std::env::var(MORE_FAILURES).ok().and_then(|asked| asked.parse().ok()).unwrap_or(FAILURES);
     0..failures.div_ceil(FAILURES_EACH) as u64
+}
+
+/// What generated workloads once found, in its shortest form; the power fails right after the last operation.
+#[test]
+fn regressions() {
+    let path = |text: &str| text.split('/').map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+    let exchange = |from: &str, to: &str| Operation::Rename {
+        from: path(from),
+        to: path(to),
+        mode: RenameMode::Exchange,
+    };
+    let sync = |at: &str| Operation::Sync { path: path(at), data_only: false };
+    let table = [
+        ("the file is only in a slot, its directory was moved", vec![exchange("a", "c"), sync("c/a")]),
+        (
+            "the directory was moved before the mount",
+            vec![exchange("a", "c"), Operation::Remount, sync("c/a")],
+        ),
+        ("a directory only in a slot is synced", vec![exchange("a", "c"), sync("c/c")]),
+    ];
+    for (name, operations) in table {
+        let Some(disk) = RecordedDisk::new() else { return };
+        let start = |disk: &Path| Some(VolumeSubject::new(disk.into(), layers().0, WhiteoutForm::Best));
+        let mut subject = start(disk.folder()).unwrap();
+        let history = History::record(operations, layers().1, &mut subject, &disk);
+        drop(subject);
+        let recording = disk.end();
+        let found = after_failure(&recording, history.end(), "none of it", &mut Random(0), &mut { start });
+        history.check(history.end(), &found).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
 }
 
 #[test]
