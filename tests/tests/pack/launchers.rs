@@ -194,3 +194,31 @@ fn what_has_no_launcher_gets_none() {
         assert!(!home.path("x.psp").exists(), "{reason}");
     }
 }
+
+/// What asks in advance for what earlier launches touched is started with the package, too.
+#[test]
+fn a_package_that_learns_its_launches_runs_its_program_once_each_time() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    for number in 0..60 {
+        file(&home, &format!("app/lib/{number}"), 0o644, "text\n");
+    }
+    file(
+        &home,
+        "app/bin/count",
+        0o755,
+        "#!/bin/sh\necho run >> \"$HOME/runs\"\ncat \"${0%/*}\"/../lib/* | wc -l\n",
+    );
+    let line = ["app", "-o", "app.psp", "--launcher", "slotfs", "--command", "{workenv}/bin/count"];
+    pack(&home, &line).success();
+    let runs = home.path("runs");
+    for count in 1..=3 {
+        let done = alone(&home, &home.path("app.psp"), &[]).success();
+        assert_eq!(done.stdout.trim(), "60");
+        settled(&home);
+        wait_for("the profile", || home.session("app").join("profile.json").exists());
+        assert_eq!(std::fs::read_to_string(&runs).unwrap().lines().count(), count);
+    }
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use slotfs_fs::package;
 
+use crate::session::profile::replay::PREFETCH_COMMAND;
 use crate::session::start::SERVE_COMMAND;
 use crate::settings::{Environment, variables};
 
@@ -14,17 +15,20 @@ use crate::settings::{Environment, variables};
 /// them.
 #[must_use]
 pub fn arguments(arguments: Vec<OsString>) -> Vec<OsString> {
-    // Also a package starts its server with this program, under this name.
-    let is_server =
-        matches!(arguments.as_slice(), [name, command, ..] if name == "slotfs" && command == SERVE_COMMAND);
     let Ok(own) = std::env::current_exe() else { return arguments };
     // Who cannot read itself has no package to run.
-    if is_server || !package::ends_like_one(&own).unwrap_or(false) {
+    if is_our_own(&arguments) || !package::ends_like_one(&own).unwrap_or(false) {
         return arguments;
     }
     let is_command_line =
         Environment::of_process().text(variables::FLAVOR_LAUNCHER_CLI).is_some_and(means_yes);
     understood(&own, arguments, is_command_line)
+}
+
+/// Also a package starts its server and what that needs with this program, under this name.
+fn is_our_own(arguments: &[OsString]) -> bool {
+    matches!(arguments, [name, command, ..]
+        if name == "slotfs" && [SERVE_COMMAND, PREFETCH_COMMAND].iter().any(|own| command == own))
 }
 
 fn means_yes(text: &str) -> bool {
