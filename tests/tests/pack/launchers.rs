@@ -209,7 +209,7 @@ fn a_package_that_learns_its_launches_runs_its_program_once_each_time() {
         &home,
         "app/bin/count",
         0o755,
-        "#!/bin/sh\necho run >> \"$HOME/runs\"\ncat \"${0%/*}\"/../lib/* | wc -l\n",
+        "#!/bin/sh\necho run >> \"$HOME/runs\"\ncat \"${0%/*}\"/../lib/* | wc -l\nsleep 0.3\n",
     );
     let line = ["app", "-o", "app.psp", "--launcher", "slotfs", "--command", "{workenv}/bin/count"];
     pack(&home, &line).success();
