@@ -142,7 +142,9 @@ def measure(work: Work, slotfs: Path, home: Path, repetitions: int) -> Row:
     judged = {name: (row.ratio(name), most) for name, most in work.most.items()}
     if judged:
         row.met = all(ratio is not None and ratio <= most for ratio, most in judged.values())
-        row.notes += [f"{name} takes {ratio:.2f}, at most {most:.2f}" for name, (ratio, most) in judged.items() if ratio]
+        for name, (ratio, most) in judged.items():
+            if ratio is not None:
+                row.notes.append(f"{name} takes {ratio:.2f}, at most {most:.2f}")
     return row
 
 
