@@ -184,6 +184,32 @@ fn any_flipped_byte_is_found() {
 }
 
 #[test]
+fn a_damaged_copy_is_found_and_made_anew() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+    let home = Home::new();
+    packed(&home, "app.psp", "compatible");
+    let right = run(&home, "app.psp").0;
+    home.run(["store", "check"]).success();
+    let copy = kept_indexes(&home).remove(0);
+    let damage = || {
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::File::options().write(true).open(&copy).unwrap().write_all_at(b"damage", 4200).unwrap();
+    };
+    damage();
+    home.run(["store", "check"]).code(1);
+    home.run(["store", "check", "--repair"]).success();
+    home.run(["store", "check"]).success();
+    assert_eq!(run(&home, "app.psp").0, right);
+    // Without a repair, nothing is shown of what is damaged.
+    damage();
+    assert_eq!(run(&home, "app.psp").0, right);
+    home.run(["store", "check"]).success();
+}
+
+#[test]
 fn both_launchers_and_flavor_verify_do_not_mind() {
     for (language, launcher) in launchers() {
         let home = Home::new();
