@@ -1,5 +1,6 @@
 //! `slotfs pack`: a package from directories, archives, files, or FlavorPack's manifest.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ const TOLD: usize = 10;
 pub struct Arguments {
     /// Directories, archives and files, each with what is said of it
     #[arg(value_name = "PATH[,KEY=VALUE]")]
-    sources: Vec<String>,
+    sources: Vec<OsString>,
     /// Where to write the package
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,

@@ -1,5 +1,6 @@
 //! What a package shall hold, however it was asked for: by arguments or by a manifest.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -117,7 +118,13 @@ impl SlotRequest {
     ///
     /// # Errors
     /// Says what cannot be understood.
-    pub fn parse(text: &str) -> Result<Self, PackError> {
+    pub fn parse(text: &OsStr) -> Result<Self, PackError> {
+        // What is no text has nothing behind it.
+        let Some(text) = text.to_str() else {
+            let path = Path::new(text);
+            let missing = || PackError::request(format!("there is no `{}` to pack", path.display()));
+            return if path.exists() { Ok(Self::of(path)) } else { Err(missing()) };
+        };
         let mut path = text;
         let mut pairs = Vec::new();
         while !Path::new(path).exists() {
@@ -219,16 +226,17 @@ mod tests {
     fn sources_are_read_with_what_is_said_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
+        let parsed = |text: &str| SlotRequest::parse(OsStr::new(text));
         std::fs::write(at("app.tar.gz"), "").unwrap();
         std::fs::write(at("odd,target=name"), "").unwrap();
-        let plain = SlotRequest::parse(&at("app.tar.gz")).unwrap();
+        let plain = parsed(&at("app.tar.gz")).unwrap();
         assert_eq!((plain.id.as_str(), plain.source.as_str(), plain.chain), ("app", "app.tar.gz", None));
         let line = at("app.tar.gz,target=opt/x,operations=tgz,mode=0640,lifecycle=config,id=a=b");
-        let slot = SlotRequest::parse(&line).unwrap();
+        let slot = parsed(&line).unwrap();
         assert_eq!((slot.id.as_str(), slot.target.as_str(), slot.permissions), ("a=b", "opt/x", Some(0o640)));
         assert_eq!(slot.chain.unwrap().pack(), 0x1001);
-        assert_eq!(SlotRequest::parse(&at("odd,target=name")).unwrap().source, "odd,target=name");
-        assert_eq!(SlotRequest::parse(&at("odd,target=name,id=x")).unwrap().id, "x");
+        assert_eq!(parsed(&at("odd,target=name")).unwrap().source, "odd,target=name");
+        assert_eq!(parsed(&at("odd,target=name,id=x")).unwrap().id, "x");
         for (name, reason) in [
             ("none", "there is no"),
             ("none,id=x", "there is no"),
@@ -237,7 +245,7 @@ mod tests {
             ("app.tar.gz,mode=4755", "`4755` is no mode"),
             ("app.tar.gz,operations=lz4", "`lz4` is no operation"),
         ] {
-            let error = SlotRequest::parse(&at(name)).unwrap_err().to_string();
+            let error = parsed(&at(name)).unwrap_err().to_string();
             assert!(error.contains(reason), "{name}: {error}");
         }
     }

@@ -157,6 +157,22 @@ fn what_is_packed_comes_out_again() {
 }
 
 #[test]
+fn names_may_hold_any_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = Home::new();
+    let name = OsStr::from_bytes(b"no text \xff,target=x");
+    std::fs::write(home.path(name), "x").unwrap();
+    Done::of(home.slotfs(["pack"]).arg(name).args(["-o", "x.psp"])).success();
+    home.run(["extract", "x.psp", "out"]).success();
+    assert_eq!(std::fs::read_dir(home.path("out")).unwrap().count(), 1);
+    application(&home);
+    pack(&home, &["app", "-o", "app.psp"]).success();
+    home.run(["extract", "app.psp", "app2"]).success();
+    assert_eq!(std::fs::read(home.path(OsStr::from_bytes(b"app2/lib/no text \xff"))).unwrap(), b"bytes");
+}
+
+#[test]
 fn an_interrupted_pack_leaves_the_old_package_and_nothing_else() {
     use nix::sys::signal::Signal;
     use slotfs_tests::command::Running;

@@ -1,5 +1,7 @@
 //! Sources to pack, and the three that read what comes of them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,7 @@ pub(crate) fn application(home: &Home) {
     file(home, "app/lib/empty", 0o644, "");
     let long = format!("app/lib/{}/{}", "deep".repeat(30), "long ä".repeat(20));
     file(home, &long, 0o644, "far away");
+    std::fs::write(home.path(OsStr::from_bytes(b"app/lib/no text \xff")), "bytes").unwrap();
     symlink("data.bin", home.path("app/lib/link")).unwrap();
     symlink("../lib", home.path("app/bin/libraries")).unwrap();
     std::fs::create_dir_all(home.path("app/void")).unwrap();
