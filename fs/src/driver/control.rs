@@ -126,8 +126,8 @@ impl Parking {
     }
 
     /// Asks, through the mount, for something that is answered when the hold is over.
-    fn park(&self, root: &Path, node: NodeId, path: &[Vec<u8>]) {
-        let path = root.join(OsStr::from_bytes(&path.join(&b'/')));
+    fn park(&self, root: &Path, node: NodeId, path: &[u8]) {
+        let path = root.join(OsStr::from_bytes(path));
         let answer = leave_files().and_then(|()| {
             let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
             self.lock().expected.insert(thread, node);

@@ -108,20 +108,6 @@ impl Volume {
         Ok(Some(Spot::Named { directory: self.upper_directory(parent)?, name }))
     }
 
-    /// Returns a path that leads to the node; `None` when it has no name any more.
-    #[must_use]
-    pub fn path_of(&self, node: NodeId) -> Option<Vec<Vec<u8>>> {
-        let table = lock(&self.table);
-        let (mut path, mut at) = (Vec::new(), node);
-        while at != NodeId::ROOT {
-            let (parent, name) = table.slot(at)?.names.first()?;
-            path.push(name.to_vec());
-            at = *parent;
-        }
-        path.reverse();
-        Some(path)
-    }
-
     /// As [`Self::spot`], of a node that was copied up.
     pub(super) fn upper_spot(&self, node: &Node) -> Result<Spot, FsError> {
         self.spot(node)?.ok_or(FsError::NotFound)
