@@ -1,13 +1,18 @@
-//! Taking back what was written under a volume in use, compared with the same at rest: after any operations, and before any.
+//! Taking back and putting back what was written under a volume in use, compared with the same at rest: after any
+//! operations, and before any.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
+use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::unix::Directory;
+use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::overlay::{Scope, Upper, WhiteoutForm, take_back};
+use slotfs_fs::overlay::{Scope, Upper, WhiteoutForm, duplicate, take_back};
 use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
 use slotfs_tests::subject::{Observed, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
@@ -101,6 +106,50 @@ fn run(
     Ok(())
 }
 
+/// Puts what other operations have written in the place of what is written, in use.
+fn put_back(
+    (before, wanted, after): (&[Operation], &[Operation], &[Operation]),
+    form: WhiteoutForm,
+) -> Result<(), TestCaseError> {
+    let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut one = start(live.path(), form, Some(1));
+    let mut other = start(still.path(), form, Some(1));
+    for (operations, subject) in [(before, &mut one), (wanted, &mut other)] {
+        for operation in operations {
+            let _ = subject.apply(operation);
+        }
+    }
+    let _ = one.observe();
+    let held: Vec<_> = (0..PLACES).map(|place| one.observe_held(place)).collect();
+    drop(other);
+    let (result, _) = one.volume().replace(&Scope::default(), |upper, _| {
+        upper.clear()?;
+        let open = |name: &str| Ok::<_, DiskError>(Arc::new(Directory::open(&still.path().join(name))?));
+        let pairs = [
+            (open("upper")?, Arc::clone(upper.root())),
+            (open("upper-index")?, Arc::clone(upper.index_directory())),
+        ];
+        duplicate(&pairs, None, &mut |_| {})?;
+        Ok::<(), LayerError>(())
+    });
+    prop_assert!(result.is_ok(), "{:?}", result);
+    let mut other = start(still.path(), form, Some(1));
+    prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after putting back");
+    for (place, before) in held.into_iter().enumerate() {
+        let now = one.observe_held(place);
+        prop_assert_eq!(now.map(|now| now.bytes), before.map(|before| before.bytes), "held in {}", place);
+        let _ = one.apply(&Operation::Release { place });
+    }
+    for operation in after.iter().filter(|operation| !is_about_held(operation)) {
+        prop_assert_eq!(one.apply(operation), other.apply(operation), "{:?}", operation);
+        prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after {:?}", operation);
+    }
+    one.remount();
+    other.remount();
+    prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after a remount");
+    Ok(())
+}
+
 fn operations(most: usize) -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation(), 0..most)
 }
@@ -128,6 +177,13 @@ proptest! {
         before in operations(30), paths in paths(), after in operations(15),
     ) {
         run((&before, &paths, &after), WhiteoutForm::Best, Some(1))?;
+    }
+
+    #[test]
+    fn putting_back_in_use_gives_what_was_kept(
+        before in operations(20), wanted in operations(20), after in operations(10),
+    ) {
+        put_back((&before, &wanted, &after), WhiteoutForm::Best)?;
     }
 
     #[test]

@@ -233,17 +233,18 @@ impl Volume {
         if parent_is_gone {
             return Fate::Goes;
         }
-        let Some(state) = state else { return Fate::Stays };
         let directory = self.upper_directory(*parent).ok();
         let found = directory.as_ref().and_then(|directory| directory.stat(name).ok().flatten());
         match (found, directory) {
-            (Some(found), _) if found.inode == state.inode => Fate::Stays,
-            // A name that only the layers have shows the copy in the index.
+            (Some(found), _) if Some(found.inode) == state.map(|state| state.inode) => Fate::Stays,
+            // A name that only the layers have shows the copy in the index, if there is one.
             (None, _) if node.kind != Kind::Directory => {
-                let indexed = upper.indexed_file(node.inode) == Some(state.inode);
-                if indexed && self.is_in_layers(suspect) { Fate::Stays } else { Fate::Goes }
+                let indexed = upper.indexed_file(node.inode) == state.map(|state| state.inode);
+                let in_layers = state.is_none() || self.is_in_layers(suspect);
+                if indexed && in_layers { Fate::Stays } else { Fate::Goes }
             }
-            _ if node.lower.is_none() || !is_home || state.opaque => Fate::Goes,
+            (None, _) if state.is_none() => Fate::Stays,
+            _ if node.lower.is_none() || !is_home || state.is_some_and(|state| state.opaque) => Fate::Goes,
             (None, _) => Fate::Continues(None),
             (Some(_), Some(directory)) => match upper.examine(&directory, name, false) {
                 Ok(Found::Entry(entry)) if is_merged(&entry) => {

@@ -274,7 +274,14 @@ impl Table {
             self.by_upper.remove(&before.inode);
         }
         match (upper, &slot.node.lower) {
-            (Some(upper), _) => drop(self.by_upper.insert(upper.inode, id)),
+            (Some(upper), lower) => {
+                self.by_upper.insert(upper.inode, id);
+                if let Some(inode) = lower.as_ref().map(Lower::inode)
+                    && self.by_lower.get(&inode) == Some(&id)
+                {
+                    self.by_lower.remove(&inode);
+                }
+            }
             (None, Some(lower)) => drop(self.by_lower.entry(lower.inode()).or_insert(id)),
             (None, None) => {}
         }

@@ -152,7 +152,11 @@ fn a_snapshot_is_put_back_under_programs_that_go_on() {
         fs::write(root.join("lib/tool-too"), "once more").unwrap();
         assert_eq!(fs::read_to_string(root.join("lib/tool")).unwrap(), "once more");
     }
+    // Also where nothing is written and the kernel knows all of that.
+    home.run(["reset", "app", "-y"]).success();
+    assert_same(&packaged(), &tree::describe(&root), "taken back");
     home.run(["restore", "app", "one", "-y"]).success();
+    assert_same(&before, &tree::describe(&root), "over what was not written");
     drop(later);
     unmount(&home);
     assert_same(&before, &shown(&home), "after a remount");
