@@ -68,3 +68,70 @@ fn a_program_that_runs_can_be_replaced_but_not_written_to() {
     }
     place.remount_unchanged();
 }
+
+/// A workspace of a library with a build script, and a program that uses it.
+const CRATES: &str = r#"
+    mkdir -p crates/answer/src crates/ask/src
+    cd crates
+    printf '[workspace]\nmembers = ["answer", "ask"]\nresolver = "2"\n' > Cargo.toml
+    printf '[package]\nname = "answer"\nversion = "0.1.0"\nedition = "2021"\n' > answer/Cargo.toml
+    cat > answer/build.rs <<'END'
+fn main() {
+    let place = std::path::PathBuf::from(std::env::var_os("OUT_DIR").unwrap()).join("made.rs");
+    std::fs::write(place, "pub const MADE: u32 = 40;").unwrap();
+    println!("cargo:rerun-if-changed=build.rs");
+}
+END
+    cat > answer/src/lib.rs <<'END'
+include!(concat!(env!("OUT_DIR"), "/made.rs"));
+pub fn answer() -> u32 { MADE + 1 }
+#[test]
+fn it_is_more() { assert!(answer() > MADE); }
+END
+    printf '[package]\nname = "ask"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nanswer = { path = "../answer" }\n' > ask/Cargo.toml
+    echo 'fn main() { println!("the answer is {}", answer::answer()); }' > ask/src/main.rs
+"#;
+
+#[test]
+fn cargo_builds_in_the_mount_and_knows_what_is_fresh() {
+    if !installed("cargo") || !installed("gcc") {
+        return;
+    }
+    // The tools of this very build, whatever the home of the user in the mount is.
+    let found = std::process::Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let tools = String::from_utf8(found.stdout).unwrap();
+    let Some(mut place) = Workplace::new() else { return };
+    let cargo = |arguments: &str| {
+        format!(
+            "unset ${{!CARGO@}} ${{!RUST@}}
+             export PATH={}/bin:$PATH CARGO_HOME=$PWD/home CARGO_TERM_COLOR=never
+             cd crates; cargo --offline {arguments} 2>&1",
+            tools.trim()
+        )
+    };
+    place.run(CRATES);
+    let built = place.run(&cargo("build --jobs 2"));
+    assert!(built.contains("Compiling answer") && built.contains("Compiling ask"), "{built}");
+    let fresh = |place: &Workplace| {
+        let again = place.run(&cargo("build"));
+        assert!(again.contains("Finished") && !again.contains("Compiling"), "{again}");
+        assert_eq!(place.run("crates/target/debug/ask"), "the answer is 41\n");
+    };
+    fresh(&place);
+    place.remount_unchanged();
+    // It compares times, sizes and numbers of what it has made.
+    fresh(&place);
+    place.settle();
+    fresh(&place);
+    place.run("cd crates; sed -i 's/MADE + 1/MADE + 2/' answer/src/lib.rs");
+    let changed = place.run(&cargo("build"));
+    assert!(changed.contains("Compiling answer"), "{changed}");
+    assert_eq!(place.run("crates/target/debug/ask"), "the answer is 42\n");
+    let tested = place.run(&cargo("test -p answer --lib"));
+    assert!(tested.contains("1 passed"), "{tested}");
+    place.run(&cargo("clean"));
+    assert!(!place.path("crates/target").exists());
+    place.run(&cargo("build --release -p ask"));
+    place.remount_unchanged();
+    assert_eq!(place.run("crates/target/release/ask"), "the answer is 42\n");
+}

@@ -5,8 +5,10 @@
 
 mod building;
 mod copying;
+mod crowd;
 mod editing;
 mod git;
+mod node;
 mod permissions;
 mod postgres;
 mod python;
