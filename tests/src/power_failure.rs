@@ -41,6 +41,9 @@ pub struct History {
     steps: Vec<Step>,
     /// The tree before each step, and after the last.
     states: Vec<Model>,
+    /// Whether a file's content may be left in the layers for later: a failure while it is brought costs the file's
+    /// modification time, and nothing else.
+    bare_copies: bool,
 }
 
 impl History {
@@ -52,11 +55,11 @@ impl History {
     pub fn record(
         operations: Vec<Operation>,
         model: Model,
-        subject: &mut impl Subject,
+        (subject, bare_copies): (&mut impl Subject, bool),
         disk: &RecordedDisk,
     ) -> Self {
         let mut oracle = Oracle::new(model);
-        let mut history = Self { steps: Vec::new(), states: vec![oracle.model.clone()] };
+        let mut history = Self { steps: Vec::new(), states: vec![oracle.model.clone()], bare_copies };
         for operation in operations {
             let started = disk.position();
             let (found, expected) = (subject.apply(&operation), oracle.apply(&operation));
@@ -90,7 +93,7 @@ impl History {
             self.steps.iter().filter(|step| step.started < position || step.ended <= position).count();
         let mut closest = (usize::MAX, begun, String::new());
         for state in (0..=begun).rev() {
-            let differences = differences(&self.states[state], found);
+            let differences = differences(&self.states[state], found, self.bare_copies);
             if differences.is_empty() {
                 let kept = self.check_promises(position, state).and_then(|()| {
                     let files = self.states[state].reachable();
@@ -225,7 +228,7 @@ fn same_metadata(one: &Model, other: &Model) -> bool {
 }
 
 /// Compares everything but content; returns what differs, in words.
-fn differences(model: &Model, found: &Tree) -> Vec<String> {
+fn differences(model: &Model, found: &Tree, any_time: bool) -> Vec<String> {
     let mut expected = BTreeMap::new();
     collect(model, Model::ROOT, &mut Vec::new(), &mut expected);
     let too_many = found.keys().filter(|path| !expected.contains_key(*path));
@@ -240,13 +243,13 @@ fn differences(model: &Model, found: &Tree) -> Vec<String> {
         if !same_number || *nodes.entry(seen.inode).or_insert(*node) != *node {
             differences.push(format!("{}: another inode number, {:#x}", show(path), seen.inode));
         }
-        differences.extend(differs(model, *node, seen).map(|why| format!("{}: {why}", show(path))));
+        differences.extend(differs(model, *node, seen, any_time).map(|why| format!("{}: {why}", show(path))));
     }
     differences
 }
 
 /// A count of links may be too high by one, as after a kill, and a directory may show the time of the failure.
-fn differs(model: &Model, node: ModelNode, found: &Observed) -> Option<String> {
+fn differs(model: &Model, node: ModelNode, found: &Observed, any_time: bool) -> Option<String> {
     let entry = model.entry(node);
     let links = model.links(node);
     let is_directory = entry.kind() == Kind::Directory;
@@ -262,7 +265,9 @@ fn differs(model: &Model, node: ModelNode, found: &Observed) -> Option<String> {
         && target.is_none_or(|target| *target == found.bytes)
         && found.xattrs == entry.xattrs
         && (is_directory || found.links == links || found.links == links + 1)
-        && (is_directory || entry.modified.is_none_or(|modified| modified == found.modified));
+        && (is_directory
+            || any_time && entry.kind() == Kind::File
+            || entry.modified.is_none_or(|modified| modified == found.modified));
     if same {
         return None;
     }

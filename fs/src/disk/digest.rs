@@ -23,18 +23,35 @@ impl Digest {
     /// # Errors
     /// Fails when the file cannot be read or ends before the range does.
     pub fn of_range(range: &FileRange) -> io::Result<Self> {
+        let mut end = 0;
+        let digest = Self::of_pieces(|offset, buffer| {
+            let count = range.read_at(offset, buffer)?;
+            end = offset + count as u64;
+            Ok::<_, io::Error>(count)
+        })?;
+        if end < range.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(digest)
+    }
+
+    /// Returns the digest of everything that `read` gives, which is asked for up to 1 MiB at each offset until it
+    /// gives nothing.
+    ///
+    /// # Errors
+    /// What `read` reports.
+    pub fn of_pieces<E>(mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>) -> Result<Self, E> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         let mut offset = 0;
-        while offset < range.len() {
-            let count = range.read_at(offset, &mut buffer)?;
+        loop {
+            let count = read(offset, &mut buffer)?;
             if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Ok(Self(hasher.finalize().into()));
             }
             hasher.update(&buffer[..count]);
             offset += count as u64;
         }
-        Ok(Self(hasher.finalize().into()))
     }
 
     /// Parses 64 hexadecimal digits of either case; anything else is `None`.

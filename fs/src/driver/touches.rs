@@ -120,8 +120,7 @@ impl Touches {
 
     /// The path is found without the lock. What has no name any more cannot be found again.
     fn add(&self, volume: &Volume, node: NodeId, name: Option<&[u8]>, kind: Kind) {
-        let Some(names) = volume.path_of(node) else { return };
-        let mut path = names.join(&b'/');
+        let Some(mut path) = volume.path_of(node) else { return };
         if let Some(name) = name {
             if !path.is_empty() {
                 path.push(b'/');

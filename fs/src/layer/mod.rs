@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod directory;
+pub mod index;
 pub mod marks;
 pub mod memory;
 pub mod slot;

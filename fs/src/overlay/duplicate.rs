@@ -311,7 +311,7 @@ pub fn take_attributes(source: &Arc<Directory>, target: &Arc<Directory>) -> Resu
 }
 
 /// Gives `target` what `source` has besides its content. Attributes come before the mode, which may forbid setting them.
-fn copy_attributes(source: &Spot, target: &Spot, stat: &Stat) -> Result<(), DiskError> {
+pub(super) fn copy_attributes(source: &Spot, target: &Spot, stat: &Stat) -> Result<(), DiskError> {
     let attributes = &stat.attributes;
     match target.set_owner(Some(attributes.user), Some(attributes.group)) {
         Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}

@@ -10,6 +10,7 @@
 
 pub mod allowance;
 mod archive;
+pub mod carry;
 mod changes;
 mod drop_owned;
 mod duplicate;

@@ -155,6 +155,24 @@ impl Volume {
         Ok(slot.names.first().map_or(id, |(parent, _)| *parent))
     }
 
+    /// Returns a path that leads to `id` from the root at this moment, without a slash at the beginning; empty for the root.
+    /// `None` when no known name leads there.
+    #[must_use]
+    pub fn path_of(&self, id: NodeId) -> Option<Vec<u8>> {
+        let mut names = Vec::new();
+        let mut at = id;
+        {
+            let table = lock(&self.table);
+            while at != NodeId::ROOT {
+                let (parent, name) = table.slot(at)?.names.first()?;
+                names.push(Arc::clone(name));
+                at = *parent;
+            }
+        }
+        names.reverse();
+        Some(names.join(&b'/'))
+    }
+
     /// Finds the node called `name` in `parent`, making it known.
     pub(super) fn find(&self, parent: NodeId, name: &[u8]) -> Result<Option<Held<'_>>, FsError> {
         check_name(name)?;

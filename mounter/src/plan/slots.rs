@@ -79,7 +79,7 @@ pub fn slots(package: &Package, wishes: &Wishes, machine: Platform) -> Result<Ve
 }
 
 /// Returns the top-level names below which an upgrade of the package keeps what was written: the user's own
-/// directories, and those of slots that say so.
+/// directories, and those of `persistent` slots. Of `config` slots only what the user has changed is kept.
 #[must_use]
 pub fn kept_on_upgrade(package: &Package, plans: &[SlotPlan]) -> BTreeSet<OsString> {
     let directories = package.metadata().workenv.iter().flat_map(|section| &section.directories);
@@ -89,9 +89,7 @@ pub fn kept_on_upgrade(package: &Package, plans: &[SlotPlan]) -> BTreeSet<OsStri
         // What is temporary is nobody's to keep.
         (first != "tmp" && first != "..").then(|| OsString::from(first))
     });
-    let kept = plans
-        .iter()
-        .filter(|plan| plan.rules.keep_modified_on_upgrade || plan.lifecycle == Lifecycle::Persistent);
+    let kept = plans.iter().filter(|plan| plan.lifecycle == Lifecycle::Persistent);
     let targets = kept.filter_map(|plan| {
         let slot = package.slot(plan.position)?;
         slot.target.first().map(|name| PathBuf::into_os_string(path_from_bytes(name.clone())))

@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod start;
 pub mod still;
 pub mod unpacked;
+pub mod upgrade;
 pub mod wire;
 
 pub use error::SessionError;

@@ -9,10 +9,15 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use slotfs_fs::disk::unix::own_ids;
 use slotfs_fs::disk::{Context, DiskError};
+use slotfs_fs::layer::LayerError;
+use slotfs_fs::layer::slot::SlotOptions;
+use slotfs_fs::layer::stack::Stack;
 use slotfs_policy::access::{Access, AccessError};
 use slotfs_policy::lifecycle::Moment;
 
+use crate::extract::layers::{self, LayersError, OpenSlot};
 use crate::host::plain;
 use crate::launch::{self, LaunchError, Program, Setup};
 use crate::plan::{self, Examined, SlotPlan, Wishes};
@@ -29,6 +34,7 @@ use super::request::{
 };
 use super::served::Served;
 use super::start::{self, Found, Patience};
+use super::upgrade::{Earlier, Upgraded};
 
 /// What is wanted of a session.
 #[derive(Clone, Debug)]
@@ -63,6 +69,11 @@ pub enum Step<'a> {
     SetAside {
         /// Where it is now.
         place: &'a Path,
+    },
+    /// The environment went to another build of the package, which has `config` slots or had some.
+    Upgraded {
+        /// What became of their files.
+        files: &'a Upgraded,
     },
     /// Nothing can be mounted here; the package is unpacked.
     Unpacking {
@@ -335,15 +346,55 @@ impl Preparation<'_> {
     }
 
     /// Hands the environment over from an earlier build of the package. What the package calls the user's own
-    /// directories, and slots that outlive upgrades, are carried over.
+    /// directories, slots that outlive upgrades, and what the user has changed in `config` slots are carried over.
     fn replace(&self, previous: &Record, told: &mut dyn FnMut(Step<'_>)) -> Result<(), PrepareError> {
         let kept = plan::kept_on_upgrade(&self.examined.package, &self.slots);
         let carries = |name: &std::ffi::OsStr| kept.iter().any(|kept| kept.as_os_str() == name);
-        let replaced = self.workenv.replace(&self.examined.facts, previous, SystemTime::now(), carries)?;
+        let mut upgraded = Upgraded::default();
+        let mut carry_over = |aside: &Path, upper: &Path| {
+            let Some(earlier) = Earlier::open(&self.workenv)? else { return Ok(()) };
+            upgraded = earlier.carry_over(aside, upper, self.config_slots().as_ref())?;
+            Ok(())
+        };
+        let carry_more = |aside: &Path, upper: &Path| {
+            carry_over(aside, upper).or_else(|error: LayerError| match error {
+                LayerError::Disk(error) => Err(error.into()),
+                // Nothing is lost by that: it stays set aside.
+                damaged @ LayerError::Corrupt { .. } => {
+                    tracing::warn!("{damaged}");
+                    Ok(())
+                }
+            })
+        };
+        let now = SystemTime::now();
+        let replaced = self.workenv.replace(&self.examined.facts, previous, now, carries, carry_more)?;
+        if !upgraded.is_empty() {
+            told(Step::Upgraded { files: &upgraded });
+        }
         if let Some(place) = &replaced.set_aside {
             told(Step::SetAside { place });
         }
         Ok(())
+    }
+
+    /// Opens the `config` slots of this build; `None` where they cannot be.
+    fn config_slots(&self) -> Option<Stack> {
+        let open = || -> Result<Stack, LayersError> {
+            let home = layers::home(&self.workenv.cache().shared())?;
+            let options = SlotOptions {
+                limits: layers::limits(self.wanted.settings.limits()),
+                owner: Some(own_ids()),
+                ..SlotOptions::default()
+            };
+            let mut placed = Vec::new();
+            let plans = self.slots.iter().filter(|plan| plan.in_run && plan.rules.keep_modified_on_upgrade);
+            for slot in plans.filter_map(|plan| self.examined.package.slot(plan.position)) {
+                let opened = OpenSlot::open(slot, &self.examined.verification, &home, &options)?;
+                placed.push(opened.placed(slot, true));
+            }
+            Ok(Stack::new(placed))
+        };
+        open().inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 
     /// Does setup, and returns the session for the program.
@@ -447,7 +498,9 @@ impl Preparation<'_> {
         let production = Wishes { production: true, ..Wishes::default() };
         let always = plan::slots(package, &production, plan::machine())
             .is_ok_and(|slots| slots.iter().all(|slot| slot.in_setup && slot.in_run));
-        always && self.examined.identity().is_some() && plan::kept_on_upgrade(package, &self.slots).is_empty()
+        let carried = self.slots.iter().any(|slot| slot.rules.keep_modified_on_upgrade)
+            || !plan::kept_on_upgrade(package, &self.slots).is_empty();
+        always && self.examined.identity().is_some() && !carried
     }
 
     fn request(&self, purpose: Purpose) -> ServeRequest {

@@ -146,7 +146,7 @@ impl Unpacking<'_> {
         if let Claim::Rebuilt(previous) = claim {
             let nothing = |_: &OsStr| false;
             workenv
-                .replace(&self.examined.facts, previous, SystemTime::now(), nothing)
+                .replace(&self.examined.facts, previous, SystemTime::now(), nothing, |_, _| Ok(()))
                 .map_err(PrepareError::from)?;
         }
         workenv.forget_preparation().map_err(PrepareError::from)?;

@@ -29,7 +29,8 @@ pub struct Replaced {
 impl Workenv {
     /// Hands the environment over to another build. The caller holds [`Self::start_lock`] and has made sure
     /// that nothing is mounted. `carries` is asked for each top-level entry of what was written whether it is
-    /// the user's and stays.
+    /// the user's and stays; `carry_more` may then move further things from the first directory to the second. Both
+    /// are asked again about what is left when a handover was interrupted.
     ///
     /// # Errors
     /// The disk's, with the path; calling it again goes on where it stopped.
@@ -39,6 +40,7 @@ impl Workenv {
         previous: &Record,
         now: SystemTime,
         carries: impl Fn(&OsStr) -> bool,
+        carry_more: impl FnOnce(&Path, &Path) -> Result<(), WorkenvError>,
     ) -> Result<Replaced, WorkenvError> {
         self.create()?;
         self.forget_preparation()?;
@@ -49,6 +51,7 @@ impl Workenv {
         };
         let index = self.set_index_aside(&aside)?;
         let carried = self.carry_over(&aside, carries)?;
+        carry_more(&aside, &self.upper())?;
         let names = self.cache().shared().join("names.lock");
         let lock = FileLock::acquire(&names, Mode::Exclusive, Duration::from_secs(10))?;
         let created = if previous.created == 0 {

@@ -140,7 +140,8 @@ fn a_handover_sets_writes_aside_and_carries_over_what_is_the_users() {
     }
     let new = place.package("a/app.psp", "one", 2);
     let (_, Claim::Rebuilt(previous)) = place.claim(&new) else { panic!("not seen as rebuilt") };
-    let done = workenv.replace(&new, &previous, SystemTime::now(), |name| name == "home").unwrap();
+    let done =
+        workenv.replace(&new, &previous, SystemTime::now(), |name| name == "home", |_, _| Ok(())).unwrap();
     let aside = done.set_aside.unwrap();
     assert_eq!(done.carried, ["home"]);
     assert_eq!(fs::read_to_string(workenv.upper().join("home/config")).unwrap(), "home/config");
@@ -150,7 +151,7 @@ fn a_handover_sets_writes_aside_and_carries_over_what_is_the_users() {
     // A build that wrote nothing leaves nothing behind, and a second handover does not touch the first.
     let third = place.package("a/app.psp", "one", 3);
     let (_, Claim::Rebuilt(previous)) = place.claim(&third) else { panic!("not seen as rebuilt") };
-    let done = workenv.replace(&third, &previous, SystemTime::now(), |_| true).unwrap();
+    let done = workenv.replace(&third, &previous, SystemTime::now(), |_| true, |_, _| Ok(())).unwrap();
     assert_eq!(done.set_aside, None);
     assert!(aside.join("lib/module.py").exists());
 }
@@ -176,7 +177,8 @@ fn an_interrupted_handover_is_finished_by_the_next_one() {
         }
         let previous = Record::read(&workenv).unwrap();
         let new = place.package("a/app.psp", "one", 2);
-        let done = workenv.replace(&new, &previous, SystemTime::now(), |name| name != "lib").unwrap();
+        let done =
+            workenv.replace(&new, &previous, SystemTime::now(), |name| name != "lib", |_, _| Ok(())).unwrap();
         assert_eq!(done.set_aside.as_deref(), Some(aside.as_path()), "{state}");
         let names = |path: &Path| {
             let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|one| one.unwrap().file_name()).collect();

@@ -14,3 +14,4 @@ mod signals;
 mod terminal;
 mod trees;
 mod unpacking;
+mod upgrade;

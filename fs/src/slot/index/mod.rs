@@ -33,7 +33,7 @@ use crate::package::{CarriedIndex, Compression, Container, SlotSource};
 
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
-pub use self::usage::{Stored, check, contents, list};
+pub use self::usage::{Stored, check, contents, list, open};
 pub use self::write::{IndexWriter, sweep};
 
 /// Called for one directory entry: name, node number, kind.

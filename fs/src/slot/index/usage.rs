@@ -69,8 +69,11 @@ pub fn check(path: &Path) -> Result<Option<()>, IndexError> {
     open(path)?.as_ref().map(Index::check).transpose()
 }
 
-/// Opens an index as what it says that it is.
-fn open(path: &Path) -> Result<Option<Index>, IndexError> {
+/// Opens an index as what it says that it is; `None` when it is not there.
+///
+/// # Errors
+/// It cannot be read, or its header is damaged.
+pub fn open(path: &Path) -> Result<Option<Index>, IndexError> {
     let file = match unnoticed::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -18,6 +18,7 @@ use crate::session::run::RunError;
 use crate::session::serve::ServeError;
 use crate::session::start::Patience;
 use crate::session::unpacked::UnpackError;
+use crate::session::upgrade::{How, Upgraded};
 use crate::settings::{Origin, Overrides};
 use crate::workenv::{Cache, NameRule};
 use slotfs_policy::access::{Access, SlotAccess};
@@ -125,6 +126,7 @@ pub fn teller(context: &Context) -> impl FnMut(Step<'_>) {
                 "the package was rebuilt; what was written under the earlier one is in `{shown}`"
             ));
         }
+        Step::Upgraded { files } => upgraded(files).iter().for_each(|line| output.note(line)),
         Step::Starting => {}
         Step::Unpacking { reason } => output.note(&format!("unpacking instead of mounting: {reason}")),
         Step::Unbounded => {
@@ -133,6 +135,47 @@ pub fn teller(context: &Context) -> impl FnMut(Step<'_>) {
         Step::Setup { position, count, title } => {
             output.note(&format!("setup {position}/{count}: {}", output::printable(title)));
         }
+    }
+}
+
+/// How many files of a kind are named in what is told about an upgrade.
+const NAMED: usize = 20;
+
+/// Returns what is told about the files of `config` slots after an upgrade.
+fn upgraded(files: &Upgraded) -> Vec<String> {
+    let shown = |path: &Path| output::printable(&path.to_string_lossy()).into_owned();
+    let mut lines: Vec<String> = files
+        .kept
+        .iter()
+        .map(|kept| {
+            let how = match kept.how {
+                How::Added => "added",
+                How::Changed => "changed",
+                How::Removed => "removed",
+            };
+            let newer = if kept.is_new_in_build { "; the new build has another version" } else { "" };
+            format!("kept as you {how} it: `{}`{newer}", shown(&kept.path))
+        })
+        .collect();
+    shorten(&mut lines, "more that you have changed are kept");
+    let mut replaced: Vec<String> =
+        files.replaced.iter().map(|path| format!("now the new build's: `{}`", shown(path))).collect();
+    shorten(&mut replaced, "more are now the new build's");
+    lines.extend(replaced);
+    lines.extend(files.unknown.iter().map(|slot| {
+        format!(
+            "nobody can tell any more which files of slot `{slot}` you have changed; none is kept in place"
+        )
+    }));
+    lines
+}
+
+/// Leaves out what would fill the screen.
+fn shorten(lines: &mut Vec<String>, rest: &str) {
+    if lines.len() > NAMED {
+        let more = lines.len() - NAMED;
+        lines.truncate(NAMED);
+        lines.push(format!("{more} {rest}"));
     }
 }
 
