@@ -121,15 +121,14 @@ impl Parking {
             std::mem::take(&mut state.waiting)
         };
         for reply in waiting {
-            reply.error(Errno::ENODATA);
+            reply.error(Errno::NO_XATTR);
         }
     }
 
     /// Asks, through the mount, for something that is answered when the hold is over.
     fn park(&self, root: &Path, node: NodeId, path: &[u8]) {
         let path = root.join(OsStr::from_bytes(path));
-        let answer = leave_files().and_then(|()| {
-            let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+        let answer = leave_files().and_then(|thread| {
             self.lock().expected.insert(thread, node);
             Ok(rustix::fs::lremovexattr(&path, HELD)?)
         });
@@ -142,11 +141,11 @@ impl Parking {
     }
 }
 
-/// Leaves this thread without the files of the process. The connection to the kernel ends with the last descriptor of it,
+/// Leaves this thread without the files of the process, and returns its number. The connection to the kernel ends with the last descriptor of it,
 /// and only then a request that nobody answers: a thread that waits for one must not keep it open, or a killed server would
 /// never be gone (fuse(4), `request_wait_answer` in `fs/fuse/dev.c`).
 #[cfg(target_os = "linux")]
-fn leave_files() -> io::Result<()> {
+fn leave_files() -> io::Result<u32> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES)?;
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir("/proc/thread-self/fd")? {
@@ -156,12 +155,12 @@ fn leave_files() -> io::Result<()> {
         // The directory that was read is among them, and closed by now.
         let _ = nix::unistd::close(number);
     }
-    Ok(())
+    Ok(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned())
 }
 
 /// Nowhere else does the kernel write by itself, so nobody is left waiting.
 #[cfg(not(target_os = "linux"))]
-fn leave_files() -> io::Result<()> {
+fn leave_files() -> io::Result<u32> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
