@@ -147,7 +147,7 @@ fn what_was_touched_is_there_before_it_is_asked_for() {
         tries.min().unwrap()
     };
     let (with, without) = (fewest(&[]), fewest(&["--no-prefetch"]));
-    assert!(with <= 4 && without >= 30, "{with} requests after asking in advance, {without} without");
+    assert!(with * 3 < without, "{with} requests after asking in advance, {without} without");
 }
 
 #[test]

@@ -109,18 +109,18 @@ pub(crate) const WRITERS: usize = 4;
 /// and go. They stop when this is dropped, or at the first error.
 pub(crate) struct Writers {
     done: &'static AtomicBool,
-    rounds: &'static AtomicU64,
+    rounds: &'static [AtomicU64; WRITERS],
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Writers {
     pub(crate) fn start(root: &Path) -> Self {
         let done: &AtomicBool = Box::leak(Box::default());
-        let rounds: &AtomicU64 = Box::leak(Box::default());
+        let rounds: &[AtomicU64; WRITERS] = Box::leak(Box::default());
         let threads = (0..WRITERS).map(|number| {
             let root = root.to_path_buf();
             std::thread::spawn(move || {
-                let _ = write_until(&root, number, done, rounds);
+                let _ = write_until(&root, number, done, &rounds[number]);
             })
         });
         let writers = Self { done, rounds, threads: threads.collect() };
@@ -128,10 +128,11 @@ impl Writers {
         writers
     }
 
-    /// Waits until they have written more.
+    /// Waits until each of them has written more.
     pub(crate) fn go_on(&self) {
-        let before = self.rounds.load(Ordering::Relaxed);
-        wait_for("the writers", || self.rounds.load(Ordering::Relaxed) > before + 20);
+        let written = || self.rounds.each_ref().map(|rounds| rounds.load(Ordering::Relaxed));
+        let before = written();
+        wait_for("the writers", || written().iter().zip(&before).all(|(now, before)| *now > before + 5));
     }
 
     pub(crate) fn stop(self) {
