@@ -19,6 +19,14 @@ def record(rows: list[Row], repetitions: int, root: Path, disk: Path):
     readme.write_text(before + BEGIN + "\n" + where + "\n\n" + summary(rows) + "\n" + END + after)
 
 
+def record_page(rows: list[Row], repetitions: int, root: Path, disk: Path):
+    """Writes the page about writing."""
+    (root / "docs" / "measurements-overlay.md").write_text(
+        "# Measurements of writing over read-only files\n\nWritten by `scripts/bench overlay --record`.\n\n"
+        + markdown(rows, repetitions, root, disk)
+    )
+
+
 def summary(rows: list[Row]) -> str:
     lines = ["| what | goal | slotfs | beside |", "|---|---|---:|---|"]
     for row in rows:
