@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_fs::layer::memory::{MemoryLayer, MemoryLayerBuilder};
 use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::overlay::{Difference, Scope, Upper, View, changes, drop_owned};
@@ -160,7 +161,7 @@ fn dropping_one_slot_leaves_the_others_alone() {
     for _ in 0..2 {
         // A second time there is nothing left to drop.
         let upper = Upper::open(&upper_path, &work_path).unwrap();
-        drop_owned(&upper, &Stack::new(layers(true)), &|owner| owner == Some(0)).unwrap();
+        drop_owned(&upper, &Stack::new(layers(true)), &|owner| owner == Some(0), Erasure::None).unwrap();
     }
     let gone = told(folder.path());
     assert!(gone.iter().all(|line| !line.ends_with(" first")), "{gone:?}");
@@ -215,7 +216,7 @@ fn copies_without_content_are_told_dropped_and_kept_like_others() {
     assert_eq!(told(folder.path()), expected.iter().map(|line| (*line).to_owned()).collect());
     {
         let upper = Upper::open(&folder.path().join("upper"), &folder.path().join("work")).unwrap();
-        drop_owned(&upper, &Stack::new(layers(true)), &|owner| owner == Some(0)).unwrap();
+        drop_owned(&upper, &Stack::new(layers(true)), &|owner| owner == Some(0), Erasure::None).unwrap();
     }
     let volume = start(folder.path(), true);
     let mode = |path: &str| volume.attributes(node(&volume, path).unwrap()).unwrap().attributes.mode;

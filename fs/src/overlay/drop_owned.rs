@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Upper;
 use super::format::{self, Found, UpperEntry};
 use super::owner::OwnerWalk;
-use crate::disk::unix::{Directory, SetTimes, Spot, is_root};
+use crate::disk::unix::{Directory, Erasure, SetTimes, Spot, is_root};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
 use crate::node::Kind;
@@ -31,7 +31,7 @@ struct Level {
 }
 
 /// Removes everything whose path belongs to a layer (by position) for which `dropped` holds; `None` asks about
-/// what belongs to no slot.
+/// what belongs to no slot. `erasure` says what happens to the content of files whose last name goes.
 ///
 /// # Errors
 /// A layer or the host could not answer; what was removed until then stays removed.
@@ -39,6 +39,7 @@ pub fn drop_owned(
     upper: &Upper,
     stack: &Stack,
     dropped: &dyn Fn(Option<u32>) -> bool,
+    erasure: Erasure,
 ) -> Result<Dropped, LayerError> {
     upper.bind(&stack.fingerprint())?;
     upper.forget_number();
@@ -67,6 +68,7 @@ pub fn drop_owned(
                 forget_number(&at.directory, &name, &entry, &walk, dropped)?;
             }
             Found::Entry(entry) => {
+                Spot::named(&at.directory, &name).erase(erasure)?;
                 at.directory.unlink(&name)?;
                 total.names += 1;
                 total.bytes += entry.attributes.blocks * 512;
@@ -80,6 +82,7 @@ pub fn drop_owned(
     }
     for number in upper.indexed_numbers() {
         if dropped(layer_of(number)) {
+            upper.indexed_spot(number).erase(erasure)?;
             upper.forget_indexed(number)?;
         }
     }

@@ -6,6 +6,8 @@
 //! | `note.json` | which environment, and which directory its metadata were, by device and inode |
 //! | `content/`, `metadata/` | what was moved |
 //!
+//! A name `{k}-erase` says that content is overwritten before it goes; it lasts as long as anything is left.
+//!
 //! The folder is locked by whoever fills and deletes it. One whose lock is free was left by an interrupted removal:
 //! what was not moved yet is moved, if it is still the same and nobody used it since, and all of it is deleted.
 //!
@@ -19,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::lock::{FileLock, Mode};
-use slotfs_fs::disk::unix::Directory;
+use slotfs_fs::disk::unix::{Directory, Erasure};
 use slotfs_fs::disk::{Context, DiskError, atomic};
 
 use super::CleanupError;
@@ -30,6 +32,9 @@ use crate::host::files;
 use crate::workenv::{Cache, Workenv, WorkenvName};
 
 const FOLDER: &str = "removed-v1";
+
+/// How the name of an environment ends whose content is overwritten before it goes.
+const ERASE: &str = "-erase";
 
 static SEQUENCE: AtomicU32 = AtomicU32::new(0);
 
@@ -80,8 +85,14 @@ impl Aside {
     }
 
     /// Moves an environment that nobody uses here.
-    pub(super) fn take(&mut self, workenv: &Workenv, held: Held) -> Result<Entry, CleanupError> {
-        let entry = Entry { name: self.next.to_string() };
+    pub(super) fn take(
+        &mut self,
+        workenv: &Workenv,
+        held: Held,
+        erasure: Erasure,
+    ) -> Result<Entry, CleanupError> {
+        let mark = if erasure == Erasure::Overwrite { ERASE } else { "" };
+        let entry = Entry { name: format!("{}{mark}", self.next) };
         self.next += 1;
         let folder = self.folder.join(&entry.name);
         files::create_private_directories(&folder).context("create the directory", &folder)?;
@@ -154,7 +165,8 @@ fn move_all(cache: &Path, folder: &Path, workenv: &Workenv) -> Result<(), DiskEr
 }
 
 fn remove_whole(folder: &Path, name: &[u8]) -> Result<(), DiskError> {
-    Arc::new(Directory::open(folder)?).remove_whole(name)
+    let erasure = if name.ends_with(ERASE.as_bytes()) { Erasure::Overwrite } else { Erasure::None };
+    Arc::new(Directory::open(folder)?).remove_whole(name, erasure)
 }
 
 /// Returns the folders that interrupted removals left, each with its lock.
@@ -197,6 +209,7 @@ pub(super) fn delete_leftovers(cache: &Cache) -> Result<(), CleanupError> {
     for (folder, lock) in left(cache)? {
         for entry in std::fs::read_dir(&folder).context("list", &folder)?.flatten() {
             finish_moving(cache, &entry.path())?;
+            remove_whole(&folder, &name_bytes(&entry.file_name()))?;
         }
         let name = folder.file_name().map(name_bytes).unwrap_or_default();
         remove_whole(&root(cache), &name)?;

@@ -23,6 +23,7 @@ pub use plan::{Dropped, Failed, Outcome, Plan, PlannedContents, PlannedRemoval, 
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::disk::DiskError;
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_fs::layer::LayerError;
 
 use crate::extract::layers::LayersError;
@@ -134,6 +135,7 @@ pub fn find(cache: &Cache, queries: &[impl AsRef<Path>]) -> Result<Vec<Environme
 pub fn remove(
     cache: &Cache,
     environments: &[Environment],
+    erasure: Erasure,
     removed: &mut dyn FnMut(&Environment),
 ) -> Result<u64, CleanupError> {
     // All are locked before the first is touched.
@@ -147,7 +149,7 @@ pub fn remove(
     let mut aside = aside::Aside::open(cache)?;
     let mut moved = Vec::with_capacity(environments.len());
     for (environment, locks) in environments.iter().zip(held) {
-        moved.push((environment, aside.take(&environment.listed.workenv, locks)?));
+        moved.push((environment, aside.take(&environment.listed.workenv, locks, erasure)?));
     }
     let mut freed = 0_u64;
     for (environment, entry) in moved {

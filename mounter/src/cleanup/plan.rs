@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_policy::cleanup::{self, EnvironmentFacts, Reason, Wish};
 use slotfs_policy::retention::Strategy;
 
@@ -171,11 +172,11 @@ impl Plan {
     }
 
     /// Does it. What cannot be done is told at the end and keeps nothing else from being done. `freed` hears, as it
-    /// goes, how many bytes more are free.
+    /// goes, how many bytes more are free. `erasure` is about what programs wrote.
     ///
     /// # Errors
     /// The cache cannot be read, or nothing can be moved in it.
-    pub fn carry_out(self, freed: &mut dyn FnMut(u64)) -> Result<Outcome, CleanupError> {
+    pub fn carry_out(self, erasure: Erasure, freed: &mut dyn FnMut(u64)) -> Result<Outcome, CleanupError> {
         let mut outcome = Outcome { skipped: self.skipped, ..Outcome::default() };
         let mut count = |outcome: &mut Outcome, bytes: u64| {
             outcome.freed = outcome.freed.saturating_add(bytes);
@@ -192,7 +193,7 @@ impl Plan {
             let mut aside = Aside::open(&self.cache)?;
             for removal in self.removals {
                 let name = removal.environment.listed.workenv.name().to_string();
-                match remove(&mut aside, &removal) {
+                match remove(&mut aside, &removal, erasure) {
                     Ok(None) => {
                         count(&mut outcome, removal.environment.bytes);
                         outcome.removed.push(name);
@@ -204,7 +205,7 @@ impl Plan {
             aside.close();
         }
         for environment in self.drops {
-            match drop_writes(&environment) {
+            match drop_writes(&environment, erasure) {
                 Ok(Ok(dropped)) => {
                     count(&mut outcome, dropped.bytes);
                     outcome.dropped.push(dropped);
@@ -280,7 +281,11 @@ fn skipped(environment: &Environment, reason: &InUse) -> Skipped {
 }
 
 /// Removes one environment, unless somebody uses it or did since the plan was made.
-fn remove(aside: &mut Aside, removal: &PlannedRemoval) -> Result<Option<InUse>, CleanupError> {
+fn remove(
+    aside: &mut Aside,
+    removal: &PlannedRemoval,
+    erasure: Erasure,
+) -> Result<Option<InUse>, CleanupError> {
     let listed = &removal.environment.listed;
     if removal.reason != Reason::Asked {
         let fresh = Environment::look(listed.clone(), &mount_table::read()?);
@@ -290,7 +295,7 @@ fn remove(aside: &mut Aside, removal: &PlannedRemoval) -> Result<Option<InUse>, 
     }
     match hold(&listed.workenv)? {
         Ok(held) => {
-            let entry = aside.take(&listed.workenv, held)?;
+            let entry = aside.take(&listed.workenv, held, erasure)?;
             aside.delete(entry)?;
             Ok(None)
         }
@@ -299,14 +304,17 @@ fn remove(aside: &mut Aside, removal: &PlannedRemoval) -> Result<Option<InUse>, 
 }
 
 /// Drops what goes by a clean; what cannot be dropped now is told why.
-fn drop_writes(environment: &Environment) -> Result<Result<Dropped, Skipped>, CleanupError> {
+fn drop_writes(
+    environment: &Environment,
+    erasure: Erasure,
+) -> Result<Result<Dropped, Skipped>, CleanupError> {
     let workenv = &environment.listed.workenv;
     let name = workenv.name().to_string();
     let held = match hold(workenv)? {
         Ok(held) => held,
         Err(reason) => return Ok(Err(skipped(environment, &reason))),
     };
-    Ok(match served::drop_writes_at_clean(&held.start, &Place::of(workenv.clone())) {
+    Ok(match served::drop_writes_at_clean(&held.start, &Place::of(workenv.clone()), erasure) {
         Ok(dropped) => Ok(Dropped { name, names: dropped.names, bytes: dropped.bytes }),
         Err(error) => Err(Skipped { name, reason: format!("its writes cannot be told apart: {error}") }),
     })

@@ -85,12 +85,17 @@ pub struct WritingArguments {
     /// space left" [default: $SLOTFS_MAX_UPPER, else as much as the disk has]
     #[arg(long, value_name = "SIZE")]
     pub max_upper: Option<Size>,
+    /// Overwrite what was written over `temporary`, `volatile` and other passing slots before it goes (see `slotfs help
+    /// remove` for what that is worth)
+    #[arg(long)]
+    pub secure: bool,
 }
 
 impl WritingArguments {
     /// Adds what was said to `overrides`.
     pub fn apply(&self, overrides: &mut Overrides) {
         overrides.max_upper = self.max_upper;
+        overrides.secure = self.secure.then_some(true);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::identity::FileIdentity;
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOptions};
@@ -223,7 +224,7 @@ impl Layers {
             None => None,
         };
         if let Some(upper) = &upper {
-            self.drop_writes(request, upper, |slot| slot.drop_at_start)?;
+            self.drop_writes(request, upper, request.erasure(), |slot| slot.drop_at_start)?;
         }
         let limit = request.spill.as_ref().and_then(|spill| spill.limit);
         let options = VolumeOptions { limit, bare_copies: request.bare_copies, ..VolumeOptions::default() };
@@ -238,7 +239,7 @@ impl Layers {
             return Ok(());
         }
         let upper = Upper::open(&spill.upper, &spill.work)?;
-        self.drop_writes(request, &upper, |slot| slot.drop_at_end)?;
+        self.drop_writes(request, &upper, request.erasure(), |slot| slot.drop_at_end)?;
         if spill.limit.is_some() {
             // Now, where nobody waits for it, rather than when the next start needs the number.
             upper.keep_number(upper.count()?)?;
@@ -250,6 +251,7 @@ impl Layers {
         &self,
         request: &ServeRequest,
         upper: &Upper,
+        erasure: Erasure,
         goes: impl Fn(&ServedSlot) -> bool,
     ) -> Result<Dropped, AssembleError> {
         if !request.slots.iter().any(&goes) {
@@ -257,15 +259,20 @@ impl Layers {
         }
         let dropped =
             |layer: Option<u32>| layer.and_then(|layer| request.slots.get(layer as usize)).is_some_and(&goes);
-        let dropped = drop_owned(upper, &Stack::new(self.placed.clone()), &dropped)?;
+        let dropped = drop_owned(upper, &Stack::new(self.placed.clone()), &dropped, erasure)?;
         tracing::debug!("{} written names went with their slots", dropped.names);
         Ok(dropped)
     }
 
     /// Takes back what goes when the user cleans up. Nothing is mounted.
-    pub(super) fn drop_writes_at_clean(&self, request: &ServeRequest) -> Result<Dropped, AssembleError> {
+    pub(super) fn drop_writes_at_clean(
+        &self,
+        request: &ServeRequest,
+        erasure: Erasure,
+    ) -> Result<Dropped, AssembleError> {
         let Some(spill) = &request.spill else { return Ok(Dropped::default()) };
-        self.drop_writes(request, &Upper::open(&spill.upper, &spill.work)?, |slot| slot.drop_at_clean)
+        let upper = Upper::open(&spill.upper, &spill.work)?;
+        self.drop_writes(request, &upper, erasure, |slot| slot.drop_at_clean)
     }
 
     /// Waits until every slot is indexed.

@@ -307,6 +307,9 @@ impl Preparation<'_> {
         if limit.is_some() && limit != served {
             return different("the same package, with another bound on what is written".into());
         }
+        if self.wanted.settings.secure.value && !request.erase {
+            return different("the same package, and does not overwrite what goes".into());
+        }
         if self.wanted.wishes.access.is_some() || !self.wanted.wishes.slots.is_empty() {
             // Both are in the package's order.
             let served = |plan: &&SlotPlan| {
@@ -508,10 +511,6 @@ impl Preparation<'_> {
             Purpose::Setup => slot.in_setup,
             Purpose::Run => slot.in_run,
         };
-        let moment = match purpose {
-            Purpose::Setup => Moment::SetupDone,
-            Purpose::Run => Moment::Exit,
-        };
         let slots: Vec<&SlotPlan> = self.slots.iter().filter(is_in).collect();
         let run_is_read_only = self.wanted.wishes.access == Some(Access::ReadOnly)
             && self.slots.iter().all(|slot| !slot.in_run || !slot.writable);
@@ -521,6 +520,11 @@ impl Preparation<'_> {
             && self.slots.iter().all(|slot| {
                 slot.in_setup == slot.in_run && (slot.writable == slot.rules.writable || !slot.in_run)
             });
+        let moment = match purpose {
+            Purpose::Setup if !serves_both => Moment::SetupDone,
+            // The mount for setup stays for the program, and ends when that does.
+            Purpose::Setup | Purpose::Run => Moment::Exit,
+        };
         let served = slots.into_iter().map(|slot| ServedSlot {
             position: slot.position,
             id: slot.id.clone(),
@@ -559,6 +563,7 @@ impl Preparation<'_> {
                 limit: settings.max_upper.value.map(|limit| limit.0),
             }),
             bare_copies: self.keeps_its_layers().then_some(BARE_COPIES),
+            erase: settings.secure.value,
             read_only: purpose == Purpose::Run && run_is_read_only,
             settled: self.wanted.settled,
             prefetch: settings.prefetch.value && (purpose == Purpose::Run || is_launch),

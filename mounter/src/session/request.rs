@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::identity::FileIdentity;
+use slotfs_fs::disk::unix::Erasure;
 
 use super::wire::{self, path};
 use crate::workenv::{Cache, Workenv, WorkenvName};
@@ -130,6 +131,9 @@ pub struct ServeRequest {
     /// records of earlier versions.
     #[serde(default)]
     pub bare_copies: Option<u64>,
+    /// Whether what goes with the mount is overwritten first.
+    #[serde(default)]
+    pub erase: bool,
     /// Whether the kernel refuses every change.
     pub read_only: bool,
     /// Whether everything is indexed before the answer, rather than while the mount answers already.
@@ -203,6 +207,12 @@ pub enum ServeReply {
 }
 
 impl ServeRequest {
+    /// Returns what happens to content that goes with the mount.
+    #[must_use]
+    pub fn erasure(&self) -> Erasure {
+        if self.erase { Erasure::Overwrite } else { Erasure::None }
+    }
+
     /// Returns the work environment that is served; `None` when its name cannot be one.
     #[must_use]
     pub fn workenv(&self) -> Option<Workenv> {
@@ -264,6 +274,7 @@ pub(crate) mod tests {
             }],
             spill: Some(Spill { upper: "/u".into(), work: "/w".into(), limit: Some(1 << 30) }),
             bare_copies: Some(BARE_COPIES),
+            erase: false,
             read_only: false,
             settled: true,
             prefetch: true,

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_fs::disk::{Context, DiskError, atomic};
 use slotfs_fs::overlay::Dropped;
 
@@ -97,13 +98,17 @@ impl Served {
 /// # Errors
 /// The package is not there any more, or not as it was; or the disk refused. What was dropped until then stays
 /// dropped.
-pub fn drop_writes_at_clean(_start: &StartLock, place: &Place) -> Result<Dropped, AssembleError> {
+pub fn drop_writes_at_clean(
+    _start: &StartLock,
+    place: &Place,
+    erasure: Erasure,
+) -> Result<Dropped, AssembleError> {
     let workenv = place.workenv();
     let Some(mut note) = Served::read(workenv) else { return Ok(Dropped::default()) };
     let Some(request) = note.request.as_ref().filter(|request| is_own(request, workenv)) else {
         return Ok(Dropped::default());
     };
-    let dropped = Layers::open(request, workenv)?.drop_writes_at_clean(request)?;
+    let dropped = Layers::open(request, workenv)?.drop_writes_at_clean(request, erasure)?;
     note.is_clean = true;
     note.publish(workenv)?;
     Ok(dropped)

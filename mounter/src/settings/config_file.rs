@@ -31,6 +31,8 @@ pub struct ConfigFile {
     pub keep: Option<bool>,
     /// How much what programs write may take: a number of bytes or `"2GiB"`.
     pub max_upper: Option<Size>,
+    /// Overwrite what goes before it goes.
+    pub secure: Option<bool>,
     /// Log filter.
     pub log: Option<String>,
     /// Directories of trusted public keys, in place of the user's.
@@ -102,12 +104,12 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = br#"{ "cache_directory": "/c", "mode": "extract", "strategy": "minimal", "verify": "none",
-            "prefetch": false, "keep": true, "max_upper": "1MiB", "log": "debug", "trusted_keys": ["/k"],
+            "prefetch": false, "keep": true, "max_upper": "1MiB", "secure": true, "log": "debug", "trusted_keys": ["/k"],
             "limits": { "decoded": "2GiB", "entries": 7 } }"#;
         let config = parse(text).unwrap();
         assert_eq!(config.mode, Some(Mode::Extract));
         assert_eq!(config.limits, LimitsSection { decoded: Some(Size(2 << 30)), entries: Some(7) });
-        assert_eq!(config.max_upper, Some(Size(1 << 20)));
+        assert_eq!((config.max_upper, config.secure), (Some(Size(1 << 20)), Some(true)));
         assert_eq!(parse(b"{}").unwrap(), ConfigFile::default());
     }
 

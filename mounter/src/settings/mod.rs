@@ -52,6 +52,8 @@ pub struct Overrides {
     pub max_entries: Option<u64>,
     /// `--max-upper`.
     pub max_upper: Option<Size>,
+    /// `--secure`.
+    pub secure: Option<bool>,
 }
 
 /// Where the log goes and what it holds.
@@ -98,6 +100,8 @@ pub struct Settings {
     pub max_entries: Sourced<u64>,
     /// How much the files that programs write in one environment may take.
     pub max_upper: Sourced<Option<Size>>,
+    /// Overwrite what goes before it goes.
+    pub secure: Sourced<bool>,
     /// Directories of trusted public keys (`*.pub`), the user's before the system's.
     pub trusted_keys: Sourced<Vec<PathBuf>>,
     /// The operator's policy files in the order they apply: the later one overrides.
@@ -166,6 +170,7 @@ impl Settings {
             max_entries: Choice::flag("--max-entries", overrides.max_entries, file)
                 .file(read.limits.entries)
                 .or(limits.entries),
+            secure: Choice::flag("--secure", overrides.secure, file).file(read.secure).or(false),
             max_upper: Choice::flag("--max-upper", overrides.max_upper.map(Some), file)
                 .variable(
                     variables::SLOTFS_MAX_UPPER,

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use slotfs::cleanup::{self, CleanupError, Plan};
 use slotfs::workenv::Cache;
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_policy::cleanup::Wish;
 use slotfs_policy::retention::{Strategy, days};
 use slotfs_tests::command::Home;
@@ -34,7 +35,7 @@ fn a_program_lists_measures_cleans_and_removes() {
     let plan = Plan::make(&cache, Strategy::Balanced, Wish::OlderThan(days(10)), now).unwrap();
     let (planned, mut heard) = (plan.bytes(), 0);
     assert!(!plan.is_empty() && plan.removals.len() == 1);
-    let outcome = plan.carry_out(&mut |bytes| heard += bytes).unwrap();
+    let outcome = plan.carry_out(Erasure::None, &mut |bytes| heard += bytes).unwrap();
     assert_eq!((outcome.removed, outcome.freed, heard), (vec!["theirs".to_owned()], planned, planned));
     is_gone(&home, "theirs");
 
@@ -43,9 +44,9 @@ fn a_program_lists_measures_cleans_and_removes() {
     let found = cleanup::find(&cache, &["app"]).unwrap();
     let held = std::fs::File::options().write(true).open(home.session("app").join("start.lock")).unwrap();
     held.lock().unwrap();
-    let refused = cleanup::remove(&cache, &found, &mut |_| {}).unwrap_err();
+    let refused = cleanup::remove(&cache, &found, Erasure::None, &mut |_| {}).unwrap_err();
     assert!(matches!(&refused, CleanupError::InUse { name, .. } if name == "app"), "{refused}");
     drop(held);
-    assert!(cleanup::remove(&cache, &found, &mut |_| {}).unwrap() > 0);
+    assert!(cleanup::remove(&cache, &found, Erasure::None, &mut |_| {}).unwrap() > 0);
     is_gone(&home, "app");
 }

@@ -9,6 +9,7 @@ mod in_use;
 mod interrupted;
 mod library;
 mod removing;
+mod secure;
 mod store;
 mod support;
 mod writes;

@@ -127,7 +127,7 @@ fn flavor_shows_slotfs_environments_and_slotfs_lists_those_of_the_launchers() {
 
     // What slotfs removes is gone for flavor too, whoever made it; the rest is not, and starts as before.
     let found = slotfs::cleanup::find(&cache, &["ours", "theirs"]).unwrap();
-    slotfs::cleanup::remove(&cache, &found, &mut |_| {}).unwrap();
+    slotfs::cleanup::remove(&cache, &found, slotfs_fs::disk::unix::Erasure::None, &mut |_| {}).unwrap();
     let list = flavor(&peer, &place, cache.directory(), &["list"]);
     assert!(!list.contains("ours-in-metadata") && !list.contains("theirs-in-metadata"), "{list}");
     assert!(list.contains("theirs-go-in-metadata v1.6"), "{list}");

@@ -112,6 +112,23 @@ fn writes_that_go_at_exit_go_after_a_crash_too() {
 }
 
 #[test]
+fn writes_that_go_at_exit_go_with_the_first_mount_too() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let tree = Tree::new().directory("gone", 0o755).file("gone/file", 0o644, b"original\n");
+    let package =
+        shell_package("app", "true").slot(SlotSpec::tree("gone", "tar", tree).lifecycle("temporary", 5));
+    let package = home.package("app.psp", package);
+    home.run(["mount".as_ref(), package.as_os_str()]).success();
+    std::fs::write(home.workenv("app").join("gone/file"), b"changed\n").unwrap();
+    home.run(["unmount", "app"]).success();
+    home.settle();
+    assert!(!home.session("app").join("upper/gone/file").exists());
+}
+
+#[test]
 fn slots_for_development_and_other_platforms_stay_away() {
     if missing_fuse().is_some() {
         return;

@@ -5,6 +5,7 @@
 
 mod content;
 mod entry;
+mod erase;
 mod extended;
 mod spot;
 mod whole;
@@ -20,6 +21,7 @@ pub use content::{
     allocate, clone_file, copy_range, data_from, hole_from, set_length, space, sync_file_system, write_sparse,
 };
 pub use entry::{Listed, NewSpecial};
+pub use erase::Erasure;
 pub use extended::{NO_ATTRIBUTE, XattrFlag};
 pub use spot::{SetTimes, Spot, Stat, TimeChange};
 pub use whole::TreeSize;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::{Directory, Spot, Stat};
+use super::{Directory, Erasure, Spot, Stat};
 use crate::disk::DiskError;
 use crate::node::{Kind, Timestamp};
 
@@ -91,13 +91,15 @@ impl Directory {
     }
 
     /// Removes `name` and everything in it, also directories that their owner made unreadable. What somebody else
-    /// removes meanwhile is fine.
+    /// removes meanwhile is fine. With [`Erasure::Overwrite`] the content of each file goes before its last name, unless
+    /// it has another one outside.
     ///
     /// # Errors
     /// The first thing that could not be removed; `ErrorKind::CrossesDevices` where something is mounted in there.
-    pub fn remove_whole(self: &Arc<Self>, name: &[u8]) -> Result<(), DiskError> {
+    pub fn remove_whole(self: &Arc<Self>, name: &[u8], erasure: Erasure) -> Result<(), DiskError> {
         let Some(root) = self.stat(name)? else { return Ok(()) };
         if root.attributes.kind != Kind::Directory {
+            Spot::named(self, name).erase(erasure)?;
             return unless_gone(self.unlink(name)).map(drop);
         }
         let mut moved_up = 0_u64;
@@ -119,6 +121,7 @@ impl Directory {
             let directory = Arc::clone(&at.directory);
             let Some(stat) = directory.stat(&below)? else { continue };
             if stat.attributes.kind != Kind::Directory {
+                Spot::named(&directory, &below).erase(erasure)?;
                 unless_gone(directory.unlink(&below))?;
             } else if stat.disk != root.disk {
                 let reason = std::io::Error::new(ErrorKind::CrossesDevices, "something is mounted there");
@@ -188,8 +191,8 @@ mod tests {
         mode("tree/closed", 0o000);
         mode("tree/read-only", 0o500);
         let root = Arc::new(Directory::open(folder.path()).unwrap());
-        root.remove_whole(b"tree").unwrap();
-        root.remove_whole(b"tree").unwrap();
+        root.remove_whole(b"tree", Erasure::None).unwrap();
+        root.remove_whole(b"tree", Erasure::None).unwrap();
         assert!(!place("tree").exists());
         assert_eq!(std::fs::read(place("outside/kept")).unwrap(), b"kept");
     }
@@ -206,7 +209,7 @@ mod tests {
             at = at.child(b"directory-with-a-long-name").unwrap();
         }
         assert_eq!(root.measure(b"tree").files, DEEPEST as u64 + 20);
-        root.remove_whole(b"tree").unwrap();
+        root.remove_whole(b"tree", Erasure::None).unwrap();
         assert_eq!(root.list().unwrap().len(), 0);
     }
 
@@ -220,8 +223,8 @@ mod tests {
         }
         let root = Arc::new(Directory::open(folder.path()).unwrap());
         let removed = std::thread::scope(|scope| {
-            let other = scope.spawn(|| root.remove_whole(b"tree"));
-            (root.remove_whole(b"tree"), other.join().unwrap())
+            let other = scope.spawn(|| root.remove_whole(b"tree", Erasure::None));
+            (root.remove_whole(b"tree", Erasure::None), other.join().unwrap())
         });
         assert!(removed.0.is_ok() && removed.1.is_ok(), "{removed:?}");
         assert_eq!(root.list().unwrap().len(), 0);

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use slotfs_fs::disk::unix::Erasure;
 use slotfs_policy::cleanup::{Reason, Wish};
 use slotfs_policy::retention::{self, Strategy};
 
@@ -33,6 +34,13 @@ pub struct Arguments {
     /// Remove everything that is not in use
     #[arg(long)]
     all: bool,
+    /// Overwrite what programs wrote before it goes; slower, and out of reach of some disks
+    ///
+    /// Files are overwritten with zeros where they are, and those are on the disk before the name goes. That means
+    /// something on disks that write in place (ext4 or XFS on a hard disk). It does not on disks that write elsewhere
+    /// (btrfs, ZFS, clones and snapshots), in journals of data, or in flash memory: encrypt such a disk.
+    #[arg(long)]
+    secure: bool,
     /// Whether to go on.
     #[command(flatten)]
     consent: ConsentArguments,
@@ -105,6 +113,11 @@ struct ReportedFailure {
     reason: String,
 }
 
+/// Returns what happens to what programs wrote, before it goes.
+pub(super) fn erasure(asked: bool, context: &Context) -> Erasure {
+    if asked || context.settings.secure.value { Erasure::Overwrite } else { Erasure::None }
+}
+
 /// Carries the command out.
 ///
 /// # Errors
@@ -130,7 +143,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let bars = Bars::new(context.output);
     bars.begin(0, "Removing", plan.bytes());
     let planned = plan.skipped.len();
-    let outcome = plan.carry_out(&mut |bytes| bars.advance(0, bytes))?;
+    let outcome = plan.carry_out(erasure(arguments.secure, context), &mut |bytes| bars.advance(0, bytes))?;
     bars.clear();
     report.carried_out(&outcome);
     if arguments.json {

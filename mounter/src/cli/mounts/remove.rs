@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::clean::counted;
+use super::clean::{counted, erasure};
 use super::session;
 use crate::cleanup::{self, CleanupError, Environment};
 use crate::cli::confirm::{ConsentArguments, confirm};
@@ -25,6 +25,13 @@ pub struct Arguments {
     /// Work environments: name, id, package file, directory, or the beginning of a name or id
     #[arg(required = true, value_name = "NAME|ID")]
     environments: Vec<PathBuf>,
+    /// Overwrite what programs wrote before it goes; slower, and out of reach of some disks
+    ///
+    /// Files are overwritten with zeros where they are, and those are on the disk before the name goes. That means
+    /// something on disks that write in place (ext4 or XFS on a hard disk). It does not on disks that write elsewhere
+    /// (btrfs, ZFS, clones and snapshots), in journals of data, or in flash memory: encrypt such a disk.
+    #[arg(long)]
+    secure: bool,
     /// Whether to go on.
     #[command(flatten)]
     consent: ConsentArguments,
@@ -86,9 +93,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         confirm(&question(&environments), arguments.consent.yes, "nothing was removed", &context.output)?;
         let bars = Bars::new(context.output);
         bars.begin(0, "Removing", total);
-        let removed = cleanup::remove(&cache, &environments, &mut |environment| {
-            bars.advance(0, environment.bytes);
-        });
+        let removed =
+            cleanup::remove(&cache, &environments, erasure(arguments.secure, context), &mut |environment| {
+                bars.advance(0, environment.bytes);
+            });
         bars.clear();
         removed?;
     }
