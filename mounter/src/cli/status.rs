@@ -90,6 +90,58 @@ pub struct MountStatus {
     pub read_only: bool,
 }
 
+/// A mount of slotfs that is of no work environment of this cache: layers given by hand, or another cache's.
+#[derive(Clone, Debug, Serialize)]
+pub struct OtherMount {
+    /// Where.
+    pub mountpoint: String,
+    /// What is mounted, as the one who mounted it called it.
+    pub source: String,
+    /// `mounted`, `dead` or `hung`.
+    pub state: State,
+    /// Kind of file system.
+    pub file_system: String,
+    /// Whether nothing can be written.
+    pub read_only: bool,
+}
+
+/// Returns slotfs's mounts that none of `known` has, in the order of their places. A mount that another one hides is
+/// left out, and so are further places at which a mount is seen.
+#[must_use]
+pub fn others(known: &[Status], table: &[Mount]) -> Vec<OtherMount> {
+    let text = |path: &Path| path.display().to_string();
+    let is_known = |mount: &Mount| {
+        let place = text(&mount.mountpoint);
+        known.iter().filter_map(|status| status.mount.as_ref()).any(|known| known.mountpoint == place)
+    };
+    let is_on_top = |mount: &Mount| {
+        mount_table::at(table, &mount.mountpoint).is_some_and(|topmost| topmost.id == mount.id)
+    };
+    let is_whole = |mount: &Mount| mount.root == Path::new("/");
+    let ours = table.iter().filter(|mount| mount.is_ours() && is_whole(mount));
+    let mut others: Vec<&Mount> = ours.filter(|mount| is_on_top(mount) && !is_known(mount)).collect();
+    others.sort_by(|left, right| left.mountpoint.cmp(&right.mountpoint));
+    others
+        .into_iter()
+        .map(|mount| OtherMount {
+            mountpoint: text(&mount.mountpoint),
+            source: text(&mount.source),
+            state: served(mount),
+            file_system: String::from_utf8_lossy(&mount.kind).into_owned(),
+            read_only: mount.has_option("ro"),
+        })
+        .collect()
+}
+
+/// Tells whether a mount of slotfs answers.
+fn served(mount: &Mount) -> State {
+    match health::health(&mount.mountpoint, PATIENCE) {
+        Ok(Health::Dead) => State::Dead,
+        Ok(Health::Hung) => State::Hung,
+        Ok(Health::Alive) | Err(_) => State::Mounted,
+    }
+}
+
 /// Returns the status of an environment, given the mount table.
 #[must_use]
 pub fn of(listed: &Listed, table: &[Mount]) -> Status {
@@ -97,11 +149,7 @@ pub fn of(listed: &Listed, table: &[Mount]) -> Status {
     let note = SessionNote::read(workenv);
     let mounted = find_mount(workenv, note.as_ref(), table);
     let state = match mounted {
-        Some(mount) if mount.is_ours() => match health::health(&mount.mountpoint, PATIENCE) {
-            Ok(Health::Dead) => State::Dead,
-            Ok(Health::Hung) => State::Hung,
-            Ok(Health::Alive) | Err(_) => State::Mounted,
-        },
+        Some(mount) if mount.is_ours() => served(mount),
         Some(_) => State::Mounted,
         None => resting(listed),
     };

@@ -23,6 +23,7 @@ pub(crate) fn shown_loosely(home: &Home, line: &str) -> String {
 pub(crate) fn transcript(home: &Home, line: &str, done: &Done) -> String {
     let mut text = format!("$ slotfs {line}\n");
     for (name, stream) in [("stdout", &done.stdout), ("stderr", &done.stderr)] {
+        let stream = without_other_mounts(stream);
         if !stream.is_empty() {
             text.push_str(&format!("--- {name}\n{stream}"));
             assert!(stream.ends_with('\n'), "{name} does not end its line: {stream:?}");
@@ -30,6 +31,16 @@ pub(crate) fn transcript(home: &Home, line: &str, done: &Done) -> String {
     }
     text.push_str(&format!("--- exit code {}\n", done.code));
     text.replace(&home.root().display().to_string(), "[HOME]")
+}
+
+/// Leaves out what other tests have mounted at this moment, and no home of these tests has.
+fn without_other_mounts(stream: &str) -> String {
+    const JSON: &str = "\"other_mounts\": [";
+    if let Some((own, _)) = stream.split_once(JSON) {
+        return format!("{own}{JSON}]\n}}\n");
+    }
+    let own = stream.split("\nMOUNTED AT").next().unwrap_or_default();
+    if own.starts_with("MOUNTED AT") { String::new() } else { own.to_owned() }
 }
 
 /// Compares with the snapshot `name`, digests and times left out.

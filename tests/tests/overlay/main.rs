@@ -5,6 +5,7 @@
 mod ending;
 mod helper;
 mod layers;
+mod listing;
 mod metadata;
 mod refusals;
 mod support;
