@@ -77,6 +77,10 @@ fn a_dead_mount_is_cleared_before_it_is_listed() {
         kill(Pid::from_raw(server), Signal::SIGKILL).unwrap();
     }
     wait_for("the end of the server", || home.servers().is_empty());
+    // It is no process of slotfs any more before the kernel has closed its files, and with them let go of its locks.
+    let lock = std::fs::File::open(home.session("hello").join("serving.lock")).unwrap();
+    wait_for("the server's lock", || lock.try_lock_shared().is_ok());
+    drop(lock);
     check!("list_dead", shown_loosely(&home, "list"));
     assert!(home.mounts().is_empty());
 }
