@@ -303,28 +303,14 @@ enum Fate {
 
 /// The change has been made or not by then, and an error of the volume has no other way to be told.
 fn as_layer_error(error: FsError) -> LayerError {
-    match error {
-        FsError::Layer(error) => error,
-        FsError::Disk(error) => error.into(),
-        FsError::NotFound
-        | FsError::Exists
-        | FsError::NotDirectory
-        | FsError::IsDirectory
-        | FsError::NotEmpty
-        | FsError::NotPermitted
-        | FsError::AccessDenied
-        | FsError::ReadOnly
-        | FsError::NameTooLong
-        | FsError::Invalid(_)
-        | FsError::NoAttribute
-        | FsError::TooManyLinks
-        | FsError::NotSupported(_)
-        | FsError::NoMoreData
-        | FsError::Unknown(_) => {
-            let reason = std::io::Error::other(error.to_string());
-            crate::disk::DiskError::new("replace what is in", "the upper directory", reason).into()
-        }
+    if let FsError::Layer(error) = error {
+        return error;
     }
+    if let FsError::Disk(error) = error {
+        return error.into();
+    }
+    let reason = std::io::Error::other(error.to_string());
+    crate::disk::DiskError::new("replace what is in", "the upper directory", reason).into()
 }
 
 /// Tells whether this is the directory that the layers have at the same place, with more in it.

@@ -14,19 +14,7 @@ use slotfs_tests::command::{Home, Running, missing_fuse, setup_script};
 use slotfs_tests::tree;
 use slotfs_tests::workplace::assert_same;
 
-use super::support::{Writers, mounted, package, shown, unmount, write};
-
-/// As packaged: what the same package shows where nothing was ever written.
-fn packaged() -> BTreeMap<PathBuf, String> {
-    let (home, root) = mounted();
-    let shown = tree::describe(&root);
-    unmount(&home);
-    shown
-}
-
-fn diff(home: &Home) -> String {
-    home.run(["diff", "app"]).success().stdout
-}
+use super::support::{Writers, diff, mounted, package, packaged, shown, unmount, write};
 
 #[test]
 fn programs_find_the_package_again_and_keep_what_they_have_open() {

@@ -9,19 +9,7 @@ use slotfs_tests::command::{Done, Home, binary, missing_fuse, setup_script};
 use slotfs_tests::package::{SlotSpec, Tree};
 use slotfs_tests::tree;
 
-use super::support::{mounted, package, shown, unmount, write};
-
-/// As packaged: what the same package shows where nothing was ever written.
-fn packaged() -> BTreeMap<PathBuf, String> {
-    let (home, root) = mounted();
-    let shown = tree::describe(&root);
-    unmount(&home);
-    shown
-}
-
-fn diff(home: &Home) -> String {
-    home.run(["diff", "app"]).success().stdout
-}
+use super::support::{diff, mounted, package, packaged, shown, unmount, write};
 
 #[test]
 fn everything_is_as_packaged_again() {

@@ -102,6 +102,19 @@ pub(crate) fn apply(home: &Home, archive: &Path, root: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// As packaged: what the same package shows where nothing was ever written.
+pub(crate) fn packaged() -> BTreeMap<PathBuf, String> {
+    let (home, root) = mounted();
+    let shown = tree::describe(&root);
+    unmount(&home);
+    shown
+}
+
+/// What `slotfs diff` says was written.
+pub(crate) fn diff(home: &Home) -> String {
+    home.run(["diff", "app"]).success().stdout
+}
+
 /// How many programs write at once.
 pub(crate) const WRITERS: usize = 4;
 

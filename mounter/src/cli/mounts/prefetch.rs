@@ -11,6 +11,9 @@ pub struct Arguments {
     /// The profile's file
     #[arg(value_name = "FILE")]
     profile: PathBuf,
+    /// Which build of the package it has to be of
+    #[arg(value_name = "ID")]
+    content: String,
     /// Where the mount is
     #[arg(value_name = "DIR")]
     mountpoint: PathBuf,
@@ -19,7 +22,7 @@ pub struct Arguments {
 /// Asks, and ends. Nobody listens.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    match replay(&arguments.profile, &arguments.mountpoint) {
+    match replay(&arguments.profile, &arguments.content, &arguments.mountpoint) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

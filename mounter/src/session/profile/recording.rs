@@ -16,7 +16,7 @@ use super::Profile;
 const LAUNCH: Duration = Duration::from_secs(30);
 
 /// Less than this is there before another process could ask for it.
-pub(super) const WORTHWHILE: usize = 32;
+const WORTHWHILE: usize = 32;
 
 /// A recording that goes on.
 #[derive(Debug)]
