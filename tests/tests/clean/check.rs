@@ -81,7 +81,7 @@ fn a_sound_store_is_told_and_an_empty_one_is_sound() {
         "{report}"
     );
     let done = home.run(["store", "check"]).success();
-    assert!(done.stderr.contains("2 indexes") && done.stderr.contains("0 damaged"), "{}", done.stderr);
+    assert!(done.stderr.contains("indexes: 2;") && done.stderr.contains("0 damaged"), "{}", done.stderr);
 }
 
 #[test]

@@ -127,9 +127,9 @@ impl From<PackError> for Failure {
                 Self::new(FailureKind::Disk, message)
             }
             PackError::Relaunch { source: RelaunchError::Io(_), .. } => Self::new(FailureKind::Disk, message),
-            PackError::Tree { .. } | PackError::Index { .. } | PackError::Relaunch { .. } => {
-                Self::new(FailureKind::Format, message)
-            }
+            PackError::Tree { .. } | PackError::Index { .. } => Self::new(FailureKind::Format, message),
+            PackError::Relaunch { .. } => Self::new(FailureKind::Format, message)
+                .hint("`slotfs pack` makes a package with the launcher that you name"),
             PackError::Interrupted => Self::new(FailureKind::Negative, message),
             PackError::Key(error) => error.into(),
             PackError::Disk(error) => error.into(),

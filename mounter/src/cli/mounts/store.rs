@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::clean::counted;
 use super::session;
 use crate::cleanup::check::{self, Checked, Damage, Damaged, Repaired};
 use crate::cli::context::Context;
@@ -91,7 +92,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     if checked.damaged.is_empty() || repaired.is_some() {
         return Ok(0);
     }
-    let message = format!("{} of the store's files are damaged", checked.damaged.len());
+    let message = format!("damaged in the store: {}", counted(checked.damaged.len() as u64, "file"));
     Err(Failure::new(FailureKind::Negative, message)
         .hint("`slotfs store check --repair` makes them anew; until then nobody is served from them"))
 }
@@ -155,20 +156,16 @@ fn show(checked: &Checked, context: &Context) -> Result<(), Failure> {
         context.output.data(&table.render(&context.output, 0))?;
     }
     let read = human_size(*bytes);
-    context
-        .output
-        .note(&format!("{contents} contents and {indexes} indexes, {read}: {} damaged", damaged.len()));
+    let damaged = damaged.len();
+    context.output.note(&format!("contents: {contents}, indexes: {indexes}; {read} read, {damaged} damaged"));
     Ok(())
 }
 
 fn tell(repaired: &Repaired, context: &Context) {
-    let (rebuilt, left) = (repaired.rebuilt.len(), repaired.left.len());
-    context
-        .output
-        .note(&format!("what was damaged is removed; {rebuilt} slots were made anew from their packages"));
-    if left > 0 {
-        context.output.note(&format!(
-            "the packages of {left} slots were not found; they are made anew when they are used"
-        ));
+    let rebuilt = counted(repaired.rebuilt.len() as u64, "slot");
+    context.output.note(&format!("what was damaged is removed, {rebuilt} made anew from packages"));
+    if !repaired.left.is_empty() {
+        let left = counted(repaired.left.len() as u64, "slot");
+        context.output.note(&format!("{left} without a package here: made anew when one is used again"));
     }
 }

@@ -9,7 +9,7 @@ use slotfs_fs::disk::atomic;
 use super::written::find_any;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
-use crate::cli::output::{Tone, human_size};
+use crate::cli::output::{Tone, human_duration, human_size};
 use crate::cli::table::{Cell, Side, Table};
 use crate::session::profile::{Entry, Profile, What};
 
@@ -65,7 +65,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         context.output.data(&table(&profile).render(&context.output, 0))?;
         let bytes = profile.entries.iter().map(Entry::bytes).sum();
         let (count, duration) = (profile.entries.len(), profile.duration());
-        context.output.note(&format!("{count} touches, {} read, within {duration:.1?}", human_size(bytes)));
+        context.output.note(&format!(
+            "{count} touches, {} read, within {}",
+            human_size(bytes),
+            human_duration(duration)
+        ));
     }
     Ok(0)
 }
