@@ -154,9 +154,13 @@ pub fn repair(
 ) -> Result<Repaired, CleanupError> {
     let store = contents::existing_store(cache);
     let mut waiting: BTreeSet<Digest> = BTreeSet::new();
+    let mut gone: BTreeSet<Digest> = BTreeSet::new();
     for damage in &checked.damaged {
         match (&damage.what, &store) {
-            (Damaged::Content(digest), Some(store)) => drop(store.remove(digest)?),
+            (Damaged::Content(digest), Some(store)) => {
+                store.remove(digest)?;
+                gone.insert(*digest);
+            }
             (Damaged::Content(_), None) => {}
             (Damaged::Index(path), _) => remove(path)?,
         }
@@ -182,6 +186,8 @@ pub fn repair(
             let Some(digest) = digest.filter(|digest| waiting.contains(digest)) else { continue };
             if let OpenSlot::Stored(layer) = OpenSlot::open(slot, &verification, &home, &options)? {
                 layer.wait_until_settled()?;
+                // The pass makes what it must; what was only read once is decoded for it.
+                layer.keep(&gone)?;
             }
             waiting.remove(&digest);
             repaired.rebuilt.insert(digest);

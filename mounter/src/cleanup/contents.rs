@@ -1,9 +1,9 @@
 //! What the shared store holds, and which environments it was made from.
 //!
 //! An environment's note says which slots it has; an index is of one slot, and names the contents of its files. So an
-//! object belongs to every environment whose slots' indexes name it. Objects that no index names (files that were
-//! read from ZIP archives and plain tar archives, whose indexes know no digests) may be anybody's: their age
-//! decides. So it does for the records of verified packages, unless an environment has the package's identity.
+//! object belongs to every environment whose slots' indexes name it, or one of whose slots it is, whole. Objects of which
+//! nothing tells that (files that were read from ZIP archives and plain tar archives, whose indexes know no digests) may be
+//! anybody's: their age decides. So it does for the records of verified packages, unless an environment has the package's identity.
 //!
 //! **Invariant:** an object goes before the indexes that name it, so that an interrupted clean leaves nothing of
 //! which it could not be told any more whose it was.
@@ -149,7 +149,9 @@ pub(super) fn gather(
     if let Some(store) = existing_store(cache) {
         let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
         store.visit(&mut |usage| {
-            objects.insert(usage.digest, (usage.length, days(usage.used), BTreeSet::new()));
+            // A slot that is one program, stored as it is, has no index; its content has the slot's own digest.
+            let slot = users.contains_key(&usage.digest).then_some(usage.digest);
+            objects.insert(usage.digest, (usage.length, days(usage.used), slot.into_iter().collect()));
             ControlFlow::Continue(())
         })?;
         for stored in &indexes {

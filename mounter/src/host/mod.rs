@@ -16,5 +16,7 @@ pub mod signals;
 #[cfg(unix)]
 pub mod socket;
 #[cfg(unix)]
+pub mod standby;
+#[cfg(unix)]
 pub mod unmount;
 pub mod users;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -127,6 +127,15 @@ pub fn close_input_and_output() -> io::Result<()> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     Ok(())
+}
+
+/// Lets standard error go to the end of the file `log`; where that cannot be opened, nowhere.
+pub fn write_errors_to(log: Option<&Path>) {
+    let open = |path: &Path| File::options().append(true).create(true).open(path).ok();
+    let file = log.and_then(open).or_else(|| File::options().write(true).open("/dev/null").ok());
+    if let Some(file) = file {
+        let _ = nix::unistd::dup2_stderr(&file);
+    }
 }
 
 /// Raises the number of files this process may have open to what the system allows it. Returns the new limit.

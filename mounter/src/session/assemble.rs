@@ -103,6 +103,7 @@ impl AssembleError {
 pub(super) struct Layers {
     placed: Vec<PlacedLayer>,
     slots: Vec<SlotLayer>,
+    keepers: Vec<Arc<Keeper>>,
 }
 
 /// A package and what of it is to be served.
@@ -154,6 +155,7 @@ impl Layers {
         if package.kind() != PackageKind::Directory && Some(&package.identity()) != wanted.identity {
             return Err(AssembleError::Changed { path: wanted.package.into() });
         }
+        self.keepers.push(Arc::clone(&shared.keeper));
         for served in wanted.slots {
             let slot = package.slot(served.position).filter(|slot| slot.id == served.id);
             let slot = slot.ok_or_else(|| no_such_slot(wanted.package, served))?;
@@ -295,6 +297,15 @@ impl Layers {
     pub(super) fn settle_for(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         self.slots.iter().all(|slot| slot.wait_for(end.saturating_duration_since(Instant::now())))
+    }
+
+    /// Puts into the store what was read, now that nobody reads any more, for at most `limit`; tells whether that is done.
+    pub(super) fn keep_for(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        self.keepers.iter().all(|keeper| {
+            keeper.leave_alone();
+            keeper.wait_until_done(end.saturating_duration_since(Instant::now()))
+        })
     }
 }
 

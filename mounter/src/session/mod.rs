@@ -27,6 +27,7 @@ pub mod request;
 pub mod run;
 pub mod serve;
 pub mod served;
+pub mod server;
 pub mod snapshot;
 pub mod start;
 pub mod still;

@@ -34,7 +34,7 @@ use super::{finish, wire};
 /// What ends a server, politely.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// How often a server that only finishes its indexes looks for a signal.
+/// How often a server that only finishes its layers looks for a signal.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Why there is nothing to serve.
@@ -98,14 +98,42 @@ impl ServeError {
     }
 }
 
-/// Serves what the caller asks for over standard input, tells it the outcome over standard output, and returns when
-/// the mount is gone. For the hidden subcommand, before anything else of the program has run.
-///
-/// # Errors
-/// There was nothing to serve; the caller has been told.
-pub fn serve_for_caller() -> Result<(), ServeError> {
-    let (request, signals) = hear(ServeRequest::receive)?;
-    serve(&request, signals, process::is_output_read, answer)
+/// A task that was heard over standard input.
+#[derive(Debug)]
+pub struct Heard {
+    request: ServeRequest,
+    signals: SignalQueue,
+}
+
+impl Heard {
+    /// Becomes a server, and hears over standard input what to serve. For a process that does nothing else.
+    ///
+    /// # Errors
+    /// There is nobody who could be heard or understood.
+    pub fn listen() -> Result<Self, ServeError> {
+        let (request, signals) = hear(ServeRequest::receive)?;
+        Ok(Self { request, signals })
+    }
+
+    /// Returns what to log, in the syntax of `tracing-subscriber`'s `EnvFilter`.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        &self.request.log
+    }
+
+    /// Lets standard error be the log of the work environment. That it cannot be opened is nothing to die of.
+    pub fn write_log(&self) {
+        let log = self.request.workenv().map(|workenv| Place::of(workenv).log());
+        process::write_errors_to(log.as_deref());
+    }
+
+    /// Serves, tells the caller the outcome over standard output, and returns when the mount is gone.
+    ///
+    /// # Errors
+    /// There was nothing to serve; the caller has been told.
+    pub fn serve(self) -> Result<(), ServeError> {
+        serve(&self.request, self.signals, process::is_output_read, answer)
+    }
 }
 
 /// Becomes a server: keeps nothing of the caller's, and hears from it what to serve.
@@ -215,6 +243,8 @@ fn mount_options(request: &ServeRequest, touches: Option<Arc<Touches>>) -> Mount
 
 impl Serving {
     fn go_on(self, request: &ServeRequest, signals: SignalQueue) {
+        // The program asks for its first files at this moment: those who answer go first.
+        std::thread::yield_now();
         let (sender, events) = mpsc::channel();
         let workenv = self.place.workenv();
         let replay = self
@@ -259,7 +289,7 @@ impl Serving {
         if let Some(recording) = recording {
             recording.end();
         }
-        finish_indexes(&self.layers, &events);
+        finish_layers(&self.layers, &events);
     }
 }
 
@@ -278,12 +308,17 @@ fn give_back_after_passes(layers: &Layers) {
     }
 }
 
-/// Lets a pass that still runs come to its end, so that the next start need not begin again. Nobody waits for that:
-/// the mount is gone, the locks are free, and a signal ends it at once.
-pub(super) fn finish_indexes(layers: &Layers, events: &mpsc::Receiver<Event>) {
-    while !layers.settle_for(GLANCE) {
+/// Lets a pass that still runs come to its end, so that the next start need not begin again, and puts into the store what
+/// was read, so that the next start need not decode it again: a program that ran for a moment left no quiet time for
+/// that. Nobody waits for it: the mount is gone, the locks are free, and a signal ends it at once.
+pub(super) fn finish_layers(layers: &Layers, events: &mpsc::Receiver<Event>) {
+    if layers.settle_for(Duration::ZERO) && layers.keep_for(Duration::ZERO) {
+        return;
+    }
+    process::yield_to_others();
+    while !(layers.settle_for(GLANCE) && layers.keep_for(GLANCE)) {
         if let Ok(Event::Signal(signal)) = events.try_recv() {
-            tracing::info!("{signal}: the index is left unfinished");
+            tracing::info!("{signal}: indexes and contents are left unfinished");
             return;
         }
     }

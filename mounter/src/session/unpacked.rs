@@ -22,7 +22,7 @@ use slotfs_fs::node::Kind;
 use crate::extract::layers::{self, LayersError, OpenSlot};
 use crate::extract::progress::Progress;
 use crate::extract::{self, ExtractError};
-use crate::host::{files, plain};
+use crate::host::{files, plain, standby};
 use crate::launch::{self, Program, Setup};
 use crate::plan::{self, Examined, SlotPlan};
 use crate::workenv::{Claim, InstanceLock, Workenv};
@@ -87,6 +87,8 @@ pub fn unpack(
     told: &mut dyn FnMut(Step<'_>),
     progress: &dyn Progress,
 ) -> Result<Unpacked, UnpackError> {
+    // Nothing will be served.
+    drop(standby::take());
     let slots = plan::slots(&examined.package, wanted.wishes, plan::machine()).map_err(PrepareError::from)?;
     let (claimed, place, start) = claim(examined, wanted, told)?;
     let unpacking = Unpacking { examined, wanted, slots, workenv: claimed.workenv, place, start };

@@ -85,6 +85,7 @@ const UNSAFE_FILES: &[&str] = &[
     "mounter/src/host/health.rs",
     "mounter/src/host/probe/namespaces.rs",
     "mounter/src/host/process.rs",
+    "mounter/src/host/standby.rs",
 ];
 
 const PLATFORM_PLACES: &[&str] = &[

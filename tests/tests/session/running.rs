@@ -1,7 +1,8 @@
 //! `slotfs run`: what the program gets, and what of it comes back.
 
-use slotfs_tests::command::{Home, Running, missing_fuse, shell_package};
-use slotfs_tests::package::PackageBuilder;
+use sha2::{Digest as _, Sha256};
+use slotfs_tests::command::{Home, Running, missing_fuse, shell_package, wait_for};
+use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree, hex};
 
 #[test]
 fn exit_codes_and_signals_come_back() {
@@ -53,6 +54,36 @@ fn the_mount_is_there_for_the_program_and_gone_after_it() {
         assert_eq!(home.servers(), Vec::<i32>::new());
         assert!(!home.session("app").join("session.json").exists());
     }
+}
+
+#[test]
+fn what_a_short_run_read_need_not_be_decoded_again() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    let tree = Tree::new().file("read", 0o644, &content).file("unread", 0o644, b"unread");
+    let program = std::fs::read("/bin/true").unwrap();
+    let package = shell_package("app", "cat {workenv}/read | wc -c; {workenv}/bin/program")
+        .slot(SlotSpec::tree("tree", "tar.gzip", tree))
+        .slot(SlotSpec::file("program", "bin/program", "raw", &program).permissions(0o755))
+        .slot(SlotSpec::file("data", "data", "raw", &content));
+    let package = home.package("app.psp", package);
+    assert_eq!(home.run(["run".as_ref(), package.as_os_str()]).success().stdout, "1200000\n");
+    // The mount was gone long before the time after which reading counts as over.
+    let stored = |content: &[u8]| {
+        let digest = hex(&Sha256::digest(content));
+        home.cache().join(".slotfs/objects-v1").join(&digest[..2]).join(&digest[2..]).exists()
+    };
+    wait_for("what was read in the store", || stored(&content) && stored(&program));
+    assert!(!stored(b"unread"));
+    // It belongs to the environment that read it, and stays as long as that does.
+    home.run(["clean", "-y"]).success();
+    assert!(stored(&content) && stored(&program));
+    home.run(["remove", "-y", "app"]).success();
+    home.run(["clean", "-y"]).success();
+    assert!(!stored(&content));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use slotfs_tests::command::{Done, Home, Running, missing_fuse, shell_package, wait_for};
+use slotfs_tests::command::{Done, Home, Running, is_ours, missing_fuse, shell_package, wait_for};
 
 const WAITS: &str = "echo ready; read line; echo $line";
 
@@ -100,4 +100,52 @@ fn a_run_that_comes_while_the_mount_is_going_starts_anew() {
         first.finish().success();
     }
     wait_for("the end of the last server", || home.servers().is_empty() && home.mounts().is_empty());
+}
+
+#[test]
+fn a_copy_that_stands_by_serves_or_ends() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let package = home.package("app.psp", shell_package("app", WAITS));
+    let mut first = start(&home, &package);
+    let server = home.servers();
+    assert_eq!(children(first.pid().as_raw()), [server[0], program(&first)], "the server is not the copy");
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", server[0])).unwrap();
+    assert_eq!(name, "slotfs-server\n");
+    // Whoever joins needs no server: nothing is left of its copy, not even a process that nobody waits for.
+    let mut second = start(&home, &package);
+    assert_eq!(children(second.pid().as_raw()), [program(&second)]);
+    for run in [&mut first, &mut second] {
+        run.tell("bye\n");
+    }
+    first.finish().success();
+    second.finish().success();
+    // One that is killed before it knows what it wants leaves no copy behind either.
+    let fifo = home.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut config =
+        home.slotfs(["--config".as_ref(), fifo.as_os_str(), "run".as_ref(), package.as_os_str()]);
+    let stuck = Running::start(&mut config);
+    let mut copies = Vec::new();
+    wait_for("a copy", || {
+        copies = children(stuck.pid().as_raw());
+        !copies.is_empty()
+    });
+    stuck.signal(nix::sys::signal::Signal::SIGKILL);
+    stuck.finish().code(137);
+    wait_for("the end of the copy", || !is_ours(copies[0]));
+}
+
+/// The children of a process, in the order in which they were made.
+fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+/// The program that slotfs runs: the shell that waits.
+fn program(run: &Running) -> i32 {
+    let is_shell = |pid: &i32| !is_ours(*pid);
+    children(run.pid().as_raw()).into_iter().find(is_shell).expect("a program")
 }

@@ -1,6 +1,6 @@
 //! Putting contents into the store after the pass: what was read, what is too slow to reach, what went missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ use super::state::View;
 use crate::disk::DiskError;
 use crate::disk::digest::Digest;
 use crate::disk::mapped::Buffer;
+use crate::node::Kind;
 use crate::slot::SlotError;
 use crate::slot::index::Index;
 use crate::slot::tree::record::flags;
@@ -45,7 +46,7 @@ impl Inner {
     /// Tells the keeper, once, that a file was read that the store does not have.
     pub(super) fn touch(&self, node: u32, content: &FileContent) {
         let Some(keeper) = &self.options.keeper else { return };
-        let is_at_hand = content.stored || (self.is_direct && content.place.is_decoded());
+        let is_at_hand = content.stored || self.is_at_hand(content);
         keeper.note_activity();
         if !is_at_hand && content.size <= keeper.options().largest_file && self.kept().touched.insert(node) {
             let order = match &content.place {
@@ -117,6 +118,22 @@ impl Inner {
     pub(super) fn publish(&self) -> Result<(), DiskError> {
         let staging = self.kept().staging.take();
         staging.map_or(Ok(()), |batch| batch.publish())
+    }
+
+    /// Puts every content into the store that has one of these digests and can be decoded from the slot.
+    pub(super) fn keep_all(&self, wanted: &BTreeSet<Digest>) -> Result<(), SlotError> {
+        let view = self.state.view();
+        let count = match &view {
+            View::Ready(index) => index.count(),
+            View::Growing(growing) => growing.tree.count(),
+        };
+        for node in 0..count {
+            let is_file = self.kind(&view, node)? == Kind::File;
+            if is_file && self.content(&view, node)?.digest.is_some_and(|digest| wanted.contains(&digest)) {
+                self.keep(node)?;
+            }
+        }
+        Ok(self.publish()?)
     }
 
     /// Puts a content into the store because it cannot be read well otherwise; `false` when that failed.

@@ -50,6 +50,8 @@ struct State {
     queue: VecDeque<Task>,
     last_activity: Option<Instant>,
     busy: bool,
+    /// Nobody reads any more, so nothing is waited for.
+    alone: bool,
     stopped: bool,
 }
 
@@ -98,6 +100,12 @@ impl Keeper {
             let run = move || run(&shared, idle);
             *thread = worker::spawn("slot-keeper", run).ok();
         }
+    }
+
+    /// Tells it that nobody reads any more: what is left need not wait for quiet.
+    pub fn leave_alone(&self) {
+        self.shared.lock().alone = true;
+        self.shared.changed.notify_all();
     }
 
     /// Waits until everything that was read is in the store, for at most `limit`; tells whether it is.
@@ -166,7 +174,7 @@ fn next(shared: &Shared, idle: Duration) -> Option<Vec<Task>> {
         let quiet = state.last_activity.map_or(idle, |last| last.elapsed());
         if state.queue.is_empty() {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        } else if quiet < idle {
+        } else if quiet < idle && !state.alone {
             let woken = shared.changed.wait_timeout(state, idle - quiet);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         } else {

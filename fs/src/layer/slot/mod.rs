@@ -13,6 +13,7 @@ mod options;
 mod read;
 mod state;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -53,6 +54,8 @@ struct Inner {
     index_existed: bool,
     /// Content of the whole archive is not compressed.
     is_direct: bool,
+    /// Digest of a slot that is one program, stored as it is.
+    program: Option<Digest>,
     /// Mode and time of a file slot, which are not in its bytes.
     file: Option<(u32, Timestamp)>,
     /// Objects opened last, the newest at the end.
@@ -86,6 +89,7 @@ impl SlotLayer {
             .transpose()
             .map_err(|source| SlotError::Read { source })?;
         let is_direct = Plan::of(source) == Plan::Direct;
+        let is_program = is_direct && file.is_some_and(|(mode, _)| mode & 0o111 != 0);
         Ok(Self(Arc::new_cyclic(|this| Inner {
             slot: slot.id.clone(),
             content,
@@ -96,6 +100,7 @@ impl SlotLayer {
             stream,
             index_existed,
             is_direct,
+            program: is_program.then_some(digest),
             file,
             objects: Mutex::default(),
             kept: Mutex::default(),
@@ -160,6 +165,14 @@ impl SlotLayer {
             pass_seconds: inner.state.pass_seconds(),
             kept: inner.stored.load(Ordering::Relaxed),
         }
+    }
+
+    /// Puts the contents with these digests into the store that this slot has and the store has not.
+    ///
+    /// # Errors
+    /// [`LayerError::Corrupt`] when one does not decode or verify, [`LayerError::Disk`] when it cannot be written.
+    pub fn keep(&self, digests: &BTreeSet<Digest>) -> Result<(), LayerError> {
+        self.0.keep_all(digests).map_err(|error| self.0.fail(error, 0))
     }
 
     /// Passes the whole content of a file to `take`, piece by piece, decoded from the package and checked against its
@@ -340,7 +353,7 @@ impl Layer for SlotLayer {
 
     fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
         self.0.with(node.0, |view| {
-            if matches!(view, View::Growing(_)) {
+            if matches!(view, View::Growing(_)) && !self.0.state.is_plain() {
                 // The staged file may still be renamed; that does not change what it holds, but its content may not
                 // have been seen yet, and opening must not wait.
                 return Ok(None);

@@ -28,9 +28,16 @@ impl Inner {
             View::Growing(growing) => {
                 // The length of a single file is known when the pass has seen all of it.
                 growing.tree.attributes(node)?;
-                growing.tree.content(node, growing.batch.is_some())
+                let content = growing.tree.content(node, growing.batch.is_some())?;
+                Ok(FileContent { digest: content.digest.or(self.program), ..content })
             }
         }
+    }
+
+    /// Tells whether a content need not be in the store, because the package has its bytes as they are. A program's are
+    /// worth a copy: the kernel maps a file of the store without asking, and keeps its pages from one mount to the next.
+    pub(super) fn is_at_hand(&self, content: &FileContent) -> bool {
+        self.is_direct && self.program.is_none() && content.place.is_decoded()
     }
 
     /// Fills `buffer` from `offset` unless the file ends first.
@@ -94,7 +101,7 @@ impl Inner {
         node: u32,
         content: &FileContent,
     ) -> Result<Option<Arc<File>>, SlotError> {
-        if self.home.store.is_none() || (self.is_direct && content.place.is_decoded()) {
+        if self.home.store.is_none() || self.is_at_hand(content) {
             return Ok(None);
         }
         if let Some(file) = self.open_object(view, node, content)? {
@@ -138,7 +145,7 @@ impl Inner {
 
     fn find_object(&self, view: &View, digest: &Digest, size: u64) -> Result<Option<File>, DiskError> {
         let staged = match view {
-            View::Growing(growing) => growing.batch.clone(),
+            View::Growing(growing) => growing.batch.clone().or_else(|| self.staging()),
             View::Ready(_) => self.staging(),
         };
         if let Some(batch) = staged

@@ -76,17 +76,15 @@ impl MountCommand {
         }
     }
 
-    /// Serves, if that is the command: the serving process gets everything that it needs to know from whoever starts
-    /// it, and looks at no setting.
+    /// Serves, if that is the command or this process becomes the server of the command's own mount: it gets everything
+    /// that it needs to know from whoever started it, and looks at no setting.
     #[must_use]
     pub fn serve(&self) -> Option<ExitCode> {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
             Self::Prefetch(arguments) => Some(prefetch::run(arguments)),
-            Self::Run(_)
-            | Self::Mount(_)
-            | Self::Unmount(_)
-            | Self::Warm(_)
+            Self::Run(_) | Self::Mount(_) | Self::Warm(_) => serve::stand_by(),
+            Self::Unmount(_)
             | Self::Overlay(_)
             | Self::Clean(_)
             | Self::Remove(_)

@@ -8,7 +8,7 @@ use std::path::Path;
 use slotfs_fs::package;
 
 use crate::session::profile::replay::PREFETCH_COMMAND;
-use crate::session::start::SERVE_COMMAND;
+use crate::session::server::SERVE_COMMAND;
 use crate::settings::{Environment, variables};
 
 /// Returns what is to be done: the `arguments` as they are, or, where this very executable is a package, to run it with

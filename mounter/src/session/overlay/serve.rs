@@ -172,7 +172,7 @@ impl Serving {
         }
         // The upper directory is free for the next one.
         drop(self.volume);
-        serve::finish_indexes(&self.layers, &events);
+        serve::finish_layers(&self.layers, &events);
     }
 }
 

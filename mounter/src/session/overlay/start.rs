@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +14,8 @@ use slotfs_fs::disk::{Context, DiskError};
 use super::request::OverlayRequest;
 use super::serve::directories;
 use crate::session::request::{ServeReply, Spill};
-use crate::session::{SessionError, foreground, recover, start};
+use crate::session::server::Server;
+use crate::session::{SessionError, foreground, recover};
 
 /// The argument of the hidden subcommand that makes it serve given layers.
 pub const OVERLAY_ARGUMENT: &str = "--overlay";
@@ -49,7 +49,7 @@ impl From<DiskError> for OverlayError {
 /// A server that has mounted what it was asked for.
 #[derive(Debug)]
 pub struct Started {
-    child: Child,
+    server: Server,
 }
 
 /// Starts a server for `request`, whose paths are absolute and exist, and waits until its mount is up, for at most
@@ -61,16 +61,16 @@ pub struct Started {
 pub fn start(request: &OverlayRequest, log: Option<&Path>, limit: Duration) -> Result<Started, OverlayError> {
     recover::detach(&request.mountpoint)?;
     check_places(request)?;
-    let mut child = start::spawn(log, &request.log, Some(OVERLAY_ARGUMENT))?;
-    match start::converse(&mut child, request, limit) {
-        Ok(ServeReply::Ready { .. }) => Ok(Started { child }),
+    let mut server = Server::spawn(log, &request.log, Some(OVERLAY_ARGUMENT))?;
+    match server.converse(request, limit) {
+        Ok(ServeReply::Ready { .. }) => Ok(Started { server }),
         Ok(ServeReply::Failed { cause, message, hints }) => {
-            let _ = child.wait();
+            let _ = server.wait();
             Err(SessionError::Refused { cause, message, hints }.into())
         }
         Err(error) => {
             let log = log.unwrap_or(Path::new("standard error"));
-            Err(start::give_up(child, log, error, limit).into())
+            Err(server.give_up(log, error, limit).into())
         }
     }
 }
@@ -82,9 +82,9 @@ impl Started {
     /// # Errors
     /// The host refused to queue signals or to watch the server.
     pub fn wait(mut self, limit: Duration) -> io::Result<bool> {
-        let pid = self.child.id().cast_signed();
+        let pid = self.server.number();
         foreground::wait_for(pid)?;
-        if self.child.try_wait()?.is_some() {
+        if self.server.has_ended()? {
             return Ok(true);
         }
         // A child that nobody has waited for: the number is still its own.
