@@ -1,4 +1,5 @@
-//! A directory of the host as a layer. It may change under the volume, so nothing about it lasts.
+//! A directory of the host as a layer. It may change under the volume, so nothing about it lasts, unless the user says that it
+//! does not change.
 //!
 //! Nodes are numbered by their inode number where that fits, so that numbers are the same at the next mount.
 //! What is remembered is one name per node that was met; content and attributes are asked for each time.
@@ -30,6 +31,8 @@ pub struct DirectoryLayer {
     disk: u64,
     /// Whether the marks of overlayfs mean something.
     marked: bool,
+    /// Whether nobody changes it.
+    lasting: bool,
     known: Mutex<Known>,
     open: Mutex<VecDeque<(LayerNode, Arc<File>)>>,
 }
@@ -56,16 +59,24 @@ impl DirectoryLayer {
         let tree = HostTree::open(path)?;
         let disk = tree.look(&[])?.map_or(0, |root| root.identity.disk);
         let open = Mutex::new(VecDeque::new());
-        Ok(Self { path: path.to_path_buf(), tree, disk, marked: false, known: Mutex::default(), open })
+        Ok(Self {
+            path: path.to_path_buf(),
+            tree,
+            disk,
+            marked: false,
+            lasting: false,
+            known: Mutex::default(),
+            open,
+        })
     }
 
     /// As [`Self::open`], of a directory that may have been the upper directory of an overlay: its marks are
-    /// honoured, and not shown.
+    /// honoured, and not shown. With `lasting` nobody changes it, so that what was seen of it once need not be looked at again.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_marked(path: &Path) -> Result<Self, DiskError> {
-        Ok(Self { marked: true, ..Self::open(path)? })
+    pub fn open_marked(path: &Path, lasting: bool) -> Result<Self, DiskError> {
+        Ok(Self { marked: true, lasting, ..Self::open(path)? })
     }
 
     /// Tells whether a node with these attributes can carry marks.
@@ -240,7 +251,7 @@ impl Layer for DirectoryLayer {
     }
 
     fn is_settled(&self) -> bool {
-        false
+        self.lasting
     }
 }
 
@@ -310,7 +321,7 @@ mod tests {
         }
         let placed = |path: &Path| PlacedLayer {
             name: path.display().to_string(),
-            layer: Arc::new(DirectoryLayer::open_marked(path).unwrap()),
+            layer: Arc::new(DirectoryLayer::open_marked(path, false).unwrap()),
             target: Vec::new(),
             writable: true,
         };

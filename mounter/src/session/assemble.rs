@@ -164,9 +164,10 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts a directory of the host over what is there. It may have been the upper directory of an overlay.
-    pub(super) fn add_directory(&mut self, path: &Path) -> Result<(), AssembleError> {
-        let layer = Arc::new(DirectoryLayer::open_marked(path)?);
+    /// Puts a directory of the host over what is there. It may have been the upper directory of an overlay; with `lasting`
+    /// nobody changes it.
+    pub(super) fn add_directory(&mut self, path: &Path, lasting: bool) -> Result<(), AssembleError> {
+        let layer = Arc::new(DirectoryLayer::open_marked(path, lasting)?);
         let name = path.to_string_lossy().into_owned();
         self.placed.push(PlacedLayer { name, layer, target: Vec::new(), writable: true });
         Ok(())

@@ -249,12 +249,12 @@ fn the_kernel_shows_what_was_written_here() {
 }
 
 #[test]
-fn a_change_from_outside_is_seen_where_nothing_was_written() {
+fn with_noac_a_change_from_outside_is_seen_where_nothing_was_written() {
     if missing_fuse().is_some() {
         return;
     }
     let home = home();
-    let place = mount(&home, WRITABLE);
+    let place = mount(&home, &format!("{WRITABLE},noac"));
     assert_eq!(text(place.join("both")), "a");
     std::fs::write(place.join("in-a"), "through the mount").unwrap();
     for (name, content) in [("both", "changed"), ("in-a", "hidden"), ("late", "new")] {
@@ -265,6 +265,24 @@ fn a_change_from_outside_is_seen_where_nothing_was_written() {
     assert_eq!(text(place.join("in-a")), "through the mount");
     std::fs::remove_file(home.path("a/both")).unwrap();
     assert_eq!(text(place.join("both")), "b");
+    unmount(&home);
+}
+
+#[test]
+fn without_noac_the_kernel_asks_once() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = home();
+    let place = mount(&home, &format!("{WRITABLE},nopassthrough"));
+    let late = || place.join("late").exists();
+    assert!(!late());
+    std::fs::write(home.path("a/late"), "new").unwrap();
+    assert!(!late(), "it was looked up again");
+    // What is changed through the mount is seen all the same.
+    std::fs::write(place.join("late"), "written").unwrap();
+    std::fs::write(place.join("both"), "written").unwrap();
+    assert_eq!((text(place.join("late")), text(place.join("both"))), ("written".into(), "written".into()));
     unmount(&home);
 }
 

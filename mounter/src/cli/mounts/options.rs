@@ -156,6 +156,8 @@ impl Parsed {
             "noatime" => mount.access_times = false,
             "passthrough" => mount.no_passthrough = false,
             "nopassthrough" => mount.no_passthrough = true,
+            "ac" => mount.layers_change = false,
+            "noac" => mount.layers_change = true,
             "allow_other" => mount.allow_other = Some(true),
             _ => return self.flag(option),
         }

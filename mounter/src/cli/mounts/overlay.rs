@@ -39,7 +39,8 @@ const USUAL_SOURCE: &str = "overlay";
 pub struct Arguments {
     /// lowerdir=A:B, lowerdir+=C, upperdir=U and workdir=W, where `\:` and `\,` are no separators; metacopy=on to copy
     /// large files up without their content while only attributes or names change, metacopy=off to make up for that;
-    /// nopassthrough to have every read and write come to slotfs, which is slower;
+    /// nopassthrough to have every read and write come to slotfs, which is slower; noac where others change A and B meanwhile
+    /// and that is to be seen, which is slower, too;
     /// fsname=NAME for the mount table; ro, rw, nosuid, nodev, noexec, noatime, nodiratime, norelatime, nostrictatime, nolazytime and their
     /// opposites (suid, dev, …), sync, dirsync, nosymfollow, allow_other for the kernel. What is always so (default_permissions,
     /// userxattr, redirect_dir=on, index=on) and what others look at (_netdev, nofail, noauto, user, x-…, comment=…) may

@@ -51,6 +51,9 @@ pub struct GivenOptions {
     /// The kernel reads and writes no file of the upper directory by itself.
     #[serde(default)]
     pub no_passthrough: bool,
+    /// Others may change lower directories meanwhile, and what they change is to be seen.
+    #[serde(default)]
+    pub layers_change: bool,
     /// What else the kernel is told, by the names of mount(8).
     pub flags: Vec<String>,
 }

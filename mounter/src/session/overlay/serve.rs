@@ -94,7 +94,7 @@ fn open_layers(request: &OverlayRequest) -> Result<Layers, AssembleError> {
     let mut shared: Option<Shared> = None;
     for layer in &request.layers {
         match layer {
-            GivenLayer::Directory { path } => layers.add_directory(path)?,
+            GivenLayer::Directory { path } => layers.add_directory(path, !request.options.layers_change)?,
             GivenLayer::Package { path, identity, slots } => {
                 let shared = match &mut shared {
                     Some(shared) => shared,
@@ -137,6 +137,7 @@ fn mount_options(request: &OverlayRequest) -> MountOptions {
         access_times,
         allow_other,
         no_passthrough,
+        layers_change: _,
         flags,
     } = &request.options;
     let mut options = MountOptions::new(request.source.as_os_str());
