@@ -20,6 +20,8 @@ KERNEL = "kernel overlayfs"
 PLAIN = "plain directory"
 FILES = 20_000
 LARGE = 1 << 30
+# Seconds that a build may take, which is not cut short by the limit for everything else.
+BUILDING = 300.0
 
 
 @dataclass
@@ -207,7 +209,7 @@ def works(inputs, root: Path) -> list[Work]:
             project,
             "within 1.15 of its time",
             {"slotfs": 1.15},
-            lambda place: run(build, cwd=place / "source", env={**os.environ, "CARGO_TARGET_DIR": f"{place}/target"}),
+            lambda place: run(build, BUILDING, cwd=place / "source", env=os.environ | {"CARGO_TARGET_DIR": f"{place}/target"}),
         ),
         Work(
             "First write to a 1 GiB file of the lower directory",

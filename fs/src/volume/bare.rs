@@ -13,7 +13,9 @@ use super::look::Held;
 use super::room::full;
 use super::table::{Bare, NewNode, Node};
 use super::{FsError, NodeId, Volume, lock};
-use crate::disk::unix::{SetTimes, Spot, XattrFlag, allocate, clone_file, set_length, write_sparse};
+use crate::disk::unix::{
+    SetTimes, Spot, XattrFlag, allocate, begin_to_sync, clone_file, copy_inside, set_length, write_sparse,
+};
 use crate::disk::{Context, DiskError};
 use crate::layer::LayerError;
 use crate::layer::stack::Lower;
@@ -292,7 +294,7 @@ impl Volume {
         let Some((layer, at)) = lower.content() else { return Ok(()) };
         let layer = &self.stack.layer(layer).layer;
         if let Some(source) = layer.host_file(at)?
-            && clone_file(&source, target)?
+            && (clone_file(&source, target)? || copy_inside(&source, target, length)?)
         {
             return Ok(());
         }
@@ -305,6 +307,7 @@ impl Volume {
                 break;
             }
             write_sparse(target, offset, &buffer[..count])?;
+            begin_to_sync(target, offset, count as u64);
             offset += count as u64;
         }
         Ok(())

@@ -151,6 +151,43 @@ pub fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> Result<(), DiskEr
     Ok(())
 }
 
+/// Lets the disk begin with what was just written, so that there is less to wait for when it is synced.
+pub fn begin_to_sync(file: &File, offset: u64, length: u64) {
+    // Linux starts to write what is dirty in the range and forgets what is not (`generic_fadvise` in `mm/fadvise.c`).
+    #[cfg(target_os = "linux")]
+    if let Some(length) = std::num::NonZeroU64::new(length) {
+        // A hint, and without it nothing is lost.
+        let _ = rustix::fs::fadvise(file, offset, Some(length), rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
+}
+
+/// Copies the first `length` bytes of `source` to where they are in `target`, an empty file, without bringing them here; holes
+/// stay holes. `false` when the host cannot, or not all of it: then some may be copied, and whoever reads and writes them
+/// finds out why.
+///
+/// # Errors
+/// What the host reports about holes.
+pub fn copy_inside(source: &File, target: &File, length: u64) -> Result<bool, DiskError> {
+    const STEP: u64 = 8 << 20;
+    let mut at = 0;
+    while let Some(start) = data_from(source, at)?.filter(|start| *start < length) {
+        let end = hole_from(source, start)?.unwrap_or(length).min(length);
+        at = start;
+        while at < end {
+            match copy_range(source, at, target, at, STEP.min(end - at)) {
+                Ok(0) | Err(_) => return Ok(false),
+                Ok(count) => {
+                    begin_to_sync(target, at, count);
+                    at += count;
+                }
+            }
+        }
+    }
+    Ok(source.metadata().context("examine", "a file")?.len() >= length)
+}
+
 /// `statvfs(3)` of the disk that `file` is on.
 ///
 /// # Errors

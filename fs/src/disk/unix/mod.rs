@@ -18,7 +18,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use content::{
-    allocate, clone_file, copy_range, data_from, hole_from, set_length, space, sync_file_system, write_sparse,
+    allocate, begin_to_sync, clone_file, copy_inside, copy_range, data_from, hole_from, set_length, space,
+    sync_file_system, write_sparse,
 };
 pub use entry::{Listed, NewSpecial};
 pub use erase::Erasure;
