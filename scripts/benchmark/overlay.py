@@ -209,7 +209,9 @@ def works(inputs, root: Path) -> list[Work]:
             project,
             "within 1.15 of its time",
             {"slotfs": 1.15},
-            lambda place: run(build, BUILDING, cwd=place / "source", env=os.environ | {"CARGO_TARGET_DIR": f"{place}/target"}),
+            lambda place: run(
+                build, BUILDING, cwd=place / "source", env=os.environ | {"CARGO_TARGET_DIR": f"{place}/target"}
+            ),
         ),
         Work(
             "First write to a 1 GiB file of the lower directory",

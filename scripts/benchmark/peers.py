@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inputs import Inputs
@@ -22,6 +22,8 @@ class Peer:
     source: str
     program: str
     unmount: tuple[str, ...] = ("umount",)
+    before: tuple[str, ...] = ()
+    """What stands before every command, also before those that use the tree."""
 
     def missing(self, inputs: Inputs) -> str | None:
         """Why this peer cannot be measured here."""
@@ -36,7 +38,8 @@ class Peer:
         """Mounts the tree at `place`, and takes it away whatever happens."""
         place.mkdir(parents=True, exist_ok=True)
         command = [
-            part.format(source=inputs.image(self.source), place=place, cache=inputs.cache) for part in self.mount
+            part.format(source=inputs.image(self.source), place=place, cache=inputs.cache)
+            for part in (*self.before, *self.mount)
         ]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
         if done.returncode:
@@ -64,6 +67,7 @@ class Plain:
     """The same files in an ordinary directory: what all others are compared with."""
 
     name: str = "plain directory"
+    before: tuple[str, ...] = ()
 
     def missing(self, inputs: Inputs) -> str | None:
         return None
@@ -78,6 +82,11 @@ def slotfs_with(slotfs: Path, name: str, *flags: str) -> Peer:
     cache = "{cache}-" + "".join(flags).strip("-")
     command = [str(slotfs), "mount", "{source}", "{place}", "--cache-dir", cache, *flags]
     return Peer(name, command, "package", str(slotfs), (str(slotfs), "unmount"))
+
+
+def on_one_processor(peer):
+    """The same where asking and answering share a processor, so that none has to be woken for a request."""
+    return replace(peer, name=f"{peer.name}, on one processor", before=("taskset", "--cpu-list", "0"))
 
 
 def all_peers(slotfs: Path) -> list:
