@@ -133,8 +133,13 @@ pub const PLACES: usize = 3;
 /// The names of user attributes that operations set.
 #[must_use]
 pub fn xattr_name(number: u8) -> Vec<u8> {
-    [&b"user.colour"[..], b"user.overlay.opaque", b"user.slotfs.inode", b"user.overlay.metacopy"]
-        [usize::from(number) % 4]
+    [
+        &b"user.colour"[..],
+        b"user.overlay.opaque",
+        b"user.slotfs.inode",
+        b"user.overlay.metacopy",
+        b"user.containers.override_stat",
+    ][usize::from(number) % 5]
         .to_vec()
 }
 
@@ -198,8 +203,8 @@ pub fn operation() -> impl Strategy<Value = Operation> {
         (path(), mode()).prop_map(|(path, mode)| O::SetMode { path, mode }),
         (path(), 0..3_u32, 0..3_u32).prop_map(|(path, user, group)| O::SetOwner { path, user, group }),
         (path(), -5..5_000_000_000_i64).prop_map(|(path, seconds)| O::SetModified { path, seconds }),
-        (path(), 0..4_u8, any::<u8>()).prop_map(|(path, name, value)| O::SetXattr { path, name, value }),
-        (path(), 0..4_u8).prop_map(|(path, name)| O::RemoveXattr { path, name }),
+        (path(), 0..5_u8, any::<u8>()).prop_map(|(path, name, value)| O::SetXattr { path, name, value }),
+        (path(), 0..5_u8).prop_map(|(path, name)| O::RemoveXattr { path, name }),
     ];
     let held = prop_oneof![
         3 => (path(), 0..PLACES, any::<bool>())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slotfs_fs::layer::memory::MemoryLayer;
 use slotfs_fs::node::{Kind, Timestamp};
-use slotfs_fs::overlay::{Upper, WhiteoutForm};
+use slotfs_fs::overlay::{Upper, UpperForm};
 use slotfs_fs::volume::{
     Access, Caller, Entry, FsError, HandleId, Lookup, NodeId, PlacedLayer, SetAttributes, SetTime, Volume,
     VolumeOptions, XattrMode,
@@ -28,7 +28,7 @@ pub struct VolumeSubject {
     volume: Option<Volume>,
     folder: PathBuf,
     layers: Vec<PlacedLayer>,
-    form: WhiteoutForm,
+    form: UpperForm,
     bare_copies: Option<u64>,
     held: [Option<(NodeId, HandleId, bool)>; PLACES],
     /// References to give back.
@@ -131,10 +131,10 @@ impl VolumeSubject {
     pub fn new(
         folder: PathBuf,
         layers: Vec<PlacedLayer>,
-        form: WhiteoutForm,
+        form: impl Into<UpperForm>,
         bare_copies: Option<u64>,
     ) -> Self {
-        let (held, referenced) = ([None; PLACES], Vec::new());
+        let (held, referenced, form) = ([None; PLACES], Vec::new(), form.into());
         let mut subject = Self { volume: None, folder, layers, form, bare_copies, held, referenced };
         subject.start();
         subject

@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use slotfs_fs::node::Kind;
-use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::overlay::{Rights, UpperForm, WhiteoutForm};
 use slotfs_fs::volume::RenameMode;
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
 
-fn run(operations: &[Operation], form: WhiteoutForm, bare_copies: Option<u64>) -> Result<(), TestCaseError> {
+fn run(
+    operations: &[Operation],
+    form: impl Into<UpperForm>,
+    bare_copies: Option<u64>,
+) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
@@ -66,10 +70,20 @@ proptest! {
     }
 
     #[test]
+    fn it_does_so_too_where_owners_and_modes_are_kept_aside(
+        operations in prop::collection::vec(operation(), 1..40),
+        whiteouts in prop_oneof![Just(WhiteoutForm::Best), Just(WhiteoutForm::Attribute)],
+        bare_copies in prop_oneof![Just(None), Just(Some(1))],
+    ) {
+        run(&operations, UpperForm { whiteouts, rights: Rights::Ordinary }, bare_copies)?;
+    }
+
+    #[test]
     #[ignore = "takes minutes: run by hand after changes of the volume"]
     fn a_long_life_is_no_different(operations in prop::collection::vec(operation(), 200..400)) {
         run(&operations, WhiteoutForm::Best, None)?;
         run(&operations, WhiteoutForm::Best, Some(1))?;
+        run(&operations, UpperForm::ORDINARY, None)?;
     }
 }
 
@@ -102,8 +116,11 @@ fn regressions() {
     ];
     for (name, operations) in table {
         for form in [WhiteoutForm::Best, WhiteoutForm::Attribute] {
-            for bare_copies in [None, Some(1)] {
-                run(&operations, form, bare_copies).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for rights in [Rights::Own, Rights::Ordinary] {
+                for bare_copies in [None, Some(1)] {
+                    let form = UpperForm { whiteouts: form, rights };
+                    run(&operations, form, bare_copies).unwrap_or_else(|error| panic!("{name}: {error}"));
+                }
             }
         }
     }

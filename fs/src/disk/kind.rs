@@ -29,12 +29,18 @@ pub(crate) fn device_parts(device: u64) -> (u32, u32) {
     platform::device_parts(device)
 }
 
+/// Makes a device number as the host encodes it; 0 on a host without them.
+#[must_use]
+pub(crate) fn device_number(major: u32, minor: u32) -> u64 {
+    platform::device_number(major, minor)
+}
+
 #[cfg(unix)]
 mod platform {
     use std::fs::{FileType, Metadata};
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-    pub(super) use crate::disk::unix::device_parts;
+    pub(super) use crate::disk::unix::{device_number, device_parts};
 
     pub(super) fn describe_special(kind: FileType) -> &'static str {
         if kind.is_char_device() {
@@ -69,6 +75,10 @@ mod platform {
 
     pub(super) fn device_parts(_device: u64) -> (u32, u32) {
         (0, 0)
+    }
+
+    pub(super) fn device_number(_major: u32, _minor: u32) -> u64 {
+        0
     }
 }
 

@@ -33,6 +33,8 @@ pub struct DirectoryLayer {
     marked: bool,
     /// Whether nobody changes it.
     lasting: bool,
+    /// Whether owners and modes are kept aside: the directory itself says so.
+    overridden: bool,
     known: Mutex<Known>,
     open: Mutex<VecDeque<(LayerNode, Arc<File>)>>,
 }
@@ -65,6 +67,7 @@ impl DirectoryLayer {
             disk,
             marked: false,
             lasting: false,
+            overridden: false,
             known: Mutex::default(),
             open,
         })
@@ -76,7 +79,9 @@ impl DirectoryLayer {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_marked(path: &Path, lasting: bool) -> Result<Self, DiskError> {
-        Ok(Self { marked: true, lasting, ..Self::open(path)? })
+        let layer = Self::open(path)?;
+        let overridden = layer.tree.extended_attributes(&[])?.iter().any(|(name, _)| name == marks::OVERRIDE);
+        Ok(Self { marked: true, lasting, overridden, ..layer })
     }
 
     /// Tells whether a node with these attributes can carry marks.
@@ -172,11 +177,12 @@ impl Layer for DirectoryLayer {
                 .look(path)?
                 .ok_or_else(|| DiskError::new("stat", &self.path, std::io::ErrorKind::NotFound))
         })?;
-        let empty = found.attributes.kind == Kind::File && found.attributes.size == 0;
-        if empty && self.marked {
-            return Ok(marks::shown_attributes(found.attributes, &self.all_attributes(node)?));
+        let attributes = found.attributes;
+        let empty = attributes.kind == Kind::File && attributes.size == 0;
+        if empty && self.marked || self.overridden && self.may_be_marked(&attributes) {
+            return Ok(marks::shown_attributes(attributes, &self.all_attributes(node)?, self.overridden));
         }
-        Ok(found.attributes)
+        Ok(attributes)
     }
 
     fn has_marks(&self) -> bool {
@@ -186,7 +192,8 @@ impl Layer for DirectoryLayer {
     fn marks(&self, node: LayerNode, attributes: &Attributes) -> Result<Marks, LayerError> {
         // A device kept aside is the user's own, also 0/0.
         if attributes.kind == Kind::CharacterDevice && self.marked {
-            let aside = self.all_attributes(node)?.iter().any(|(name, _)| name == marks::NODE);
+            let is_mark = |name: &[u8]| name == marks::NODE || name == marks::OVERRIDE;
+            let aside = self.all_attributes(node)?.iter().any(|(name, _)| is_mark(name));
             return Ok(if aside { Marks::default() } else { Marks::of(attributes, &Vec::new()) });
         }
         if !self.may_be_marked(attributes) {

@@ -2,11 +2,13 @@
 //! as a layer.
 //!
 //! The kernel writes them in `trusted.overlay.`, with `userxattr` in `user.overlay.`; fuse-overlayfs has a name of its
-//! own for opaque directories; slotfs adds `user.slotfs.` for what overlayfs has no place for.
+//! own for opaque directories; slotfs adds `user.slotfs.` for what overlayfs has no place for. Owners and modes that a disk
+//! does not hold are in [`super::override_stat`].
 //!
 //! **Invariant:** parsing what is on disk never fails: what makes no sense is as if it were not there.
 
 use super::ExtendedAttributes;
+pub use super::override_stat::{OVERRIDE, OverrideStat};
 use crate::node::{Attributes, Kind};
 
 /// Marks an empty file as a whiteout.
@@ -30,6 +32,12 @@ pub const LENGTH: &[u8] = b"user.slotfs.length";
 
 /// On the upper directory itself: there may be files that have attributes only.
 pub const HAS_BARE: &[u8] = b"user.slotfs.bare";
+
+/// What stands before the name of an attribute that only root may set, and a server that is not root has been given.
+const ASIDE: &[u8] = b"user.slotfs.aside.";
+
+/// The name under which a user's attribute called [`OVERRIDE`] is stored.
+const USERS_OVERRIDE: &[u8] = b"user.slotfs.containers.override_stat";
 
 /// What fuse-overlayfs calls [`OPAQUE`].
 const OTHER_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
@@ -100,6 +108,9 @@ pub fn trusted(name: &[u8]) -> Vec<u8> {
 /// Returns the name under which an attribute that users call `name` is stored.
 #[must_use]
 pub fn stored_name(name: &[u8]) -> Vec<u8> {
+    if name == OVERRIDE {
+        return USERS_OVERRIDE.to_vec();
+    }
     for (prefix, part) in PREFIXES {
         if let Some(rest) = name.strip_prefix(prefix) {
             return [prefix, part, rest].concat();
@@ -111,12 +122,34 @@ pub fn stored_name(name: &[u8]) -> Vec<u8> {
 /// Returns what users call the attribute stored as `name`; `None` when it is a mark.
 #[must_use]
 pub fn shown_name(name: &[u8]) -> Option<Vec<u8>> {
+    if name == USERS_OVERRIDE {
+        return Some(OVERRIDE.to_vec());
+    }
+    if let Some(kept) = name.strip_prefix(ASIDE) {
+        return is_roots(kept).then(|| kept.to_vec());
+    }
     for (prefix, part) in PREFIXES {
         if let Some(rest) = name.strip_prefix(prefix) {
             return rest.strip_prefix(part).map(|rest| [prefix, rest].concat());
         }
     }
-    (name != OTHER_OPAQUE).then(|| name.to_vec())
+    (name != OTHER_OPAQUE && name != OVERRIDE).then(|| name.to_vec())
+}
+
+/// Returns the name under which an attribute that users call `name` is kept aside; `None` for what needs no root.
+#[must_use]
+pub fn aside_name(name: &[u8]) -> Option<Vec<u8>> {
+    is_roots(name).then(|| [ASIDE, name].concat())
+}
+
+/// Tells whether an attribute that is stored as `name` is one kept aside.
+#[must_use]
+pub fn is_aside(name: &[u8]) -> bool {
+    name.starts_with(ASIDE)
+}
+
+fn is_roots(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.") || name.starts_with(b"security.")
 }
 
 /// Reads the value of [`LENGTH`]: how long, and in which layers.
@@ -145,8 +178,16 @@ pub fn parse_device(value: &[u8]) -> Option<(Kind, u64)> {
     Some((kind, number.parse().ok()?))
 }
 
-/// Returns a layer's attributes as they are shown: a device that was kept aside is a device.
-pub(super) fn shown_attributes(mut attributes: Attributes, extended: &ExtendedAttributes) -> Attributes {
+/// Returns a layer's attributes as they are shown: a device that was kept aside is a device, and with `overridden` owners
+/// and modes are those that were kept aside.
+pub(super) fn shown_attributes(
+    mut attributes: Attributes,
+    extended: &ExtendedAttributes,
+    overridden: bool,
+) -> Attributes {
+    if overridden && let Some(kept) = find(extended, OVERRIDE).and_then(OverrideStat::parse) {
+        kept.apply(&mut attributes);
+    }
     if attributes.kind == Kind::File
         && attributes.size == 0
         && let Some((kind, device)) = find(extended, NODE).and_then(parse_device)
@@ -170,22 +211,45 @@ mod tests {
 
     #[test]
     fn our_attributes_are_hidden_and_users_keep_theirs() {
-        let table: [(&[u8], &[u8]); 5] = [
+        let table: [(&[u8], &[u8]); 7] = [
             (b"user.comment", b"user.comment"),
             (b"user.overlay.opaque", b"user.overlay.overlay.opaque"),
             (b"user.overlay.overlay.opaque", b"user.overlay.overlay.overlay.opaque"),
             (b"trusted.overlay.opaque", b"trusted.overlay.overlay.opaque"),
             (b"user.slotfs.inode", b"user.slotfs.slotfs.inode"),
+            (b"user.containers.override_stat", b"user.slotfs.containers.override_stat"),
+            (b"user.slotfs.containers.override_stat", b"user.slotfs.slotfs.containers.override_stat"),
         ];
         for (shown, stored) in table {
             assert_eq!(stored_name(shown), stored);
             assert_eq!(shown_name(stored).as_deref(), Some(shown));
         }
-        for ours in
-            [OPAQUE, REDIRECT, IMPURE, INODE, NODE, WHITEOUT, METACOPY, LENGTH, HAS_BARE, OTHER_OPAQUE]
-        {
+        for ours in [
+            OPAQUE,
+            REDIRECT,
+            IMPURE,
+            INODE,
+            NODE,
+            WHITEOUT,
+            METACOPY,
+            LENGTH,
+            HAS_BARE,
+            OTHER_OPAQUE,
+            OVERRIDE,
+        ] {
             assert_eq!(shown_name(ours), None);
         }
+    }
+
+    #[test]
+    fn what_only_root_may_set_is_shown_under_its_own_name() {
+        for name in [&b"trusted.note"[..], b"security.capability", b"trusted.overlay.opaque"] {
+            let kept = aside_name(name);
+            assert!(kept.as_deref().is_some_and(is_aside));
+            assert_eq!(kept.and_then(|kept| shown_name(&kept)).as_deref(), Some(name));
+        }
+        assert_eq!(aside_name(b"user.note"), None);
+        assert_eq!(shown_name(b"user.slotfs.aside.user.note"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod index;
 pub mod marks;
 pub mod memory;
+pub mod override_stat;
 pub mod slot;
 pub mod stack;
 pub(crate) mod tar;

@@ -43,6 +43,18 @@ impl Room {
         Self { names: 0, ..self }
     }
 
+    /// The same of a file before anything was put into it.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self { bytes: 0, ..*self }
+    }
+
+    /// Tells whether the file takes none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Looks at an open file.
     ///
     /// # Errors

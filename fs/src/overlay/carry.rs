@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::duplicate::copy_attributes;
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, SetTimes, Spot};
+use crate::disk::unix::{Directory, SetTimes, Spot, XattrFlag};
+use crate::layer::marks::{OVERRIDE, OverrideStat};
+use crate::node::Kind;
 
 /// Moves what is at `path` in the upper directory `from` to the same path in `to`, on the same disk, with the
 /// directories above it as they are in `from`. Returns `false` when there is nothing, or something in the way.
@@ -36,11 +38,23 @@ pub fn carry(from: &Arc<Directory>, to: &Arc<Directory>, path: &[Vec<u8>]) -> Re
     }
     // Being moved is no change of what is in a directory that a user would see.
     let times = Spot::named(&source, b".").stat()?.map(|stat| SetTimes::of(&stat.attributes));
+    expect_aside(from, to)?;
     source.rename(name, &target, name)?;
     if let Some(times) = times.filter(|_| !above.is_empty()) {
         Spot::named(&target, b".").set_times(times)?;
     }
     Ok(true)
+}
+
+/// What is kept aside counts only where the directory itself says that there is something.
+fn expect_aside(from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), DiskError> {
+    let (from, to) = (Spot::named(from, b"."), Spot::named(to, b"."));
+    if from.xattr(OVERRIDE)?.is_none() || to.xattr(OVERRIDE)?.is_some() {
+        return Ok(());
+    }
+    let Some(stat) = to.stat()? else { return Ok(()) };
+    let value = OverrideStat::of(&stat.attributes).value(Kind::Directory);
+    to.set_xattr(OVERRIDE, value.as_bytes(), XattrFlag::Set)
 }
 
 #[cfg(test)]

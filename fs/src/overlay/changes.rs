@@ -9,12 +9,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Upper;
+use super::aside::Aside;
 use super::format::{self, BareCopy, Found, UpperEntry};
 use super::owner::{OwnerWalk, owner};
 use super::shared::{SharedName, shared_names};
 use super::view::{Scope, Seen, View, present};
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, Spot, is_root, own_ids};
+use crate::disk::unix::{Directory, Spot};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
 use crate::node::{Attributes, Kind};
@@ -111,7 +112,7 @@ pub fn changes(
             let owner = walk.as_ref().and_then(|walk| walk.owner);
             if scope.holds(&path)
                 && let Some((difference, kind)) =
-                    compare(stack, &seen, (original.as_ref(), at.lower.as_ref()), (&spot, &path))?
+                    compare((view, stack), &seen, (original.as_ref(), at.lower.as_ref()), (&spot, &path))?
             {
                 let now = seen.entry().map(|entry| entry.attributes);
                 let told = Change { path: path.clone(), difference, kind, now, owner };
@@ -155,12 +156,12 @@ fn tell_shared(
         let Some(copy) = view.copy_of(number, &fingerprint)?.filter(|_| scope.holds(&path)) else { continue };
         let Some(stat) = present(copy.stat())?.flatten() else { continue };
         let owner = owner(stack, path.iter().map(Vec::as_slice))?;
-        let now = format::shown_attributes(&copy, &stat)?;
+        let now = view.shown(&copy, &stat)?;
         let parts = match (format::bare_copy(&copy)?, stack.walk(path.iter().map(Vec::as_slice))?) {
             (Some(bare), Some(original)) => {
                 let content = bare.content(stack, (None, b""), now.size)?;
                 let content = !is_whole(stack, content.as_ref(), &original, now.size)?;
-                parts(stack, &now, (&original, content), &copy)?
+                parts(stack, &now, (&original, content), (view.aside(), &copy))?
             }
             _ => Parts { content: true, ..Parts::default() },
         };
@@ -205,7 +206,7 @@ impl Seen {
 
 /// Compares what is under a name with what the layers have there.
 fn compare(
-    stack: Option<&Stack>,
+    (view, stack): (&View, Option<&Stack>),
     seen: &Seen,
     (original, within): (Option<&Lower>, Option<&Lower>),
     (spot, path): (&Spot, &[Vec<u8>]),
@@ -221,7 +222,7 @@ fn compare(
         return told(Difference::Added { from: Some(from.clone()) });
     }
     if let Some(bare) = &entry.bare {
-        return told(compare_bare(stack, (entry, bare), (original, within), (spot, path))?);
+        return told(compare_bare((view, stack), (entry, bare), (original, within), (spot, path))?);
     }
     let other = Parts { content: true, ..Parts::default() };
     let (Some(stack), Some(original)) = (stack, original) else {
@@ -237,7 +238,7 @@ fn compare(
     }
     let before = stack.attributes(original)?;
     let content = content_differs(stack, seen, (original, &before), spot)?;
-    let parts = parts(stack, &entry.attributes, (original, content), spot)?;
+    let parts = parts(stack, &entry.attributes, (original, content), (view.aside(), spot))?;
     // Only a directory can be there without a difference of its own.
     if kind == Kind::Directory && parts == Parts::default() {
         return Ok(None);
@@ -247,7 +248,7 @@ fn compare(
 
 /// Compares a copy that has attributes only with what the layers have under its name.
 fn compare_bare(
-    stack: Option<&Stack>,
+    (view, stack): (&View, Option<&Stack>),
     (entry, bare): (&UpperEntry, &BareCopy),
     (original, within): (Option<&Lower>, Option<&Lower>),
     (spot, path): (&Spot, &[Vec<u8>]),
@@ -270,7 +271,7 @@ fn compare_bare(
         return Ok(Difference::Changed(Parts { content: true, ..Parts::default() }));
     }
     let differs = !is_whole(stack, content.as_ref(), original, size)?;
-    Ok(Difference::Changed(parts(stack, &entry.attributes, (original, differs), spot)?))
+    Ok(Difference::Changed(parts(stack, &entry.attributes, (original, differs), (view.aside(), spot))?))
 }
 
 /// Tells whether `content` is all of `original`.
@@ -285,14 +286,14 @@ fn parts(
     stack: &Stack,
     now: &Attributes,
     (original, content): (&Lower, bool),
-    spot: &Spot,
+    (aside, spot): (&Aside, &Spot),
 ) -> Result<Parts, LayerError> {
     let before = stack.attributes(original)?;
     Ok(Parts {
         content,
         mode: now.kind != Kind::Symlink && now.mode != before.mode,
-        owner: owner_differs(now, &before),
-        attributes: attributes_differ(stack, original, spot)?,
+        owner: (now.user, now.group) != (before.user, before.group),
+        attributes: attributes_differ(stack, original, (aside, spot))?,
     })
 }
 
@@ -315,22 +316,16 @@ fn content_differs(
     })
 }
 
-/// Who may not give files away has copies that belong to himself.
-fn owner_differs(now: &Attributes, before: &Attributes) -> bool {
-    if is_root() {
-        return (now.user, now.group) != (before.user, before.group);
-    }
-    now.group != before.group && now.group != own_ids().1
-}
-
-fn attributes_differ(stack: &Stack, original: &Lower, spot: &Spot) -> Result<bool, LayerError> {
-    let names = match spot.xattr_names() {
+fn attributes_differ(
+    stack: &Stack,
+    original: &Lower,
+    (aside, spot): (&Aside, &Spot),
+) -> Result<bool, LayerError> {
+    let names = match aside.attribute_names(spot) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
         other => present(other)?,
     };
     let Some(names) = names else { return Ok(false) };
-    let mut names: Vec<_> = names.iter().filter_map(|name| format::shown_name(name)).collect();
-    names.sort_unstable();
     let before = match original.top() {
         Some((layer, node)) => stack.layer(layer).layer.extended_attributes(node)?,
         None => Vec::new(),
@@ -339,7 +334,7 @@ fn attributes_differ(stack: &Stack, original: &Lower, spot: &Spot) -> Result<boo
         return Ok(true);
     }
     for (name, value) in before {
-        if present(spot.xattr(&format::stored_name(&name)))?.is_some_and(|now| now != Some(value)) {
+        if present(aside.attribute(spot, &name))?.is_some_and(|now| now != Some(value)) {
             return Ok(true);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Upper;
 use super::format::{self, Found, UpperEntry};
 use super::owner::OwnerWalk;
-use crate::disk::unix::{Directory, Erasure, SetTimes, Spot, is_root};
+use crate::disk::unix::{Directory, Erasure, SetTimes, Spot};
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
 use crate::node::Kind;
@@ -52,7 +52,7 @@ pub fn drop_owned(
                 && let Some(above) = levels.last()
                 && dropped(done.walk.owner)
             {
-                leave(stack, &above.directory, &done, &mut total)?;
+                leave((upper, stack), &above.directory, &done, &mut total)?;
             }
             continue;
         };
@@ -95,7 +95,12 @@ fn level(directory: Arc<Directory>, name: Vec<u8>, walk: OwnerWalk) -> Result<Le
 }
 
 /// Removes a directory whose owner is dropped; if others have something in it, it becomes as the layers have it.
-fn leave(stack: &Stack, above: &Arc<Directory>, done: &Level, total: &mut Dropped) -> Result<(), LayerError> {
+fn leave(
+    (upper, stack): (&Upper, &Stack),
+    above: &Arc<Directory>,
+    done: &Level,
+    total: &mut Dropped,
+) -> Result<(), LayerError> {
     match above.remove_directory(&done.name) {
         Ok(()) => {
             total.names += 1;
@@ -112,10 +117,8 @@ fn leave(stack: &Stack, above: &Arc<Directory>, done: &Level, total: &mut Droppe
     }
     if let Some(lower) = done.walk.lower.as_ref().filter(|lower| lower.kind == Kind::Directory) {
         let attributes = stack.attributes(lower)?;
-        if is_root() {
-            spot.set_owner(Some(attributes.user), Some(attributes.group))?;
-        }
-        spot.set_mode(attributes.mode)?;
+        upper.give_owner(&spot, &attributes)?;
+        upper.give_mode(&spot, &attributes)?;
         spot.set_times(SetTimes::of(&attributes))?;
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! | inode number of a copied-up file or directory | `user.slotfs.inode` = decimal number, `:`, which layers it is about |
 //! | file with attributes only | `user.overlay.metacopy` (empty), `user.overlay.redirect` = path of its content in the layers, `user.slotfs.length` = its length, `:`, which layers have it; a sparse file |
 //! | device that cannot be made, and every 0/0 device of a user | empty file with `user.slotfs.node` = `c` or `b`, device number |
+//! | owner and mode that the disk does not hold | `user.containers.override_stat`, see [`super::aside`] |
 //!
 //! An attribute that a user of the volume gives such a name is stored under `user.overlay.overlay.…` or
 //! `user.slotfs.slotfs.…`, as the kernel does it, so that overlays nest.
@@ -21,13 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Upper;
+use super::aside::Aside;
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_root};
 use crate::layer::LayerError;
 use crate::layer::marks::trusted;
 pub use crate::layer::marks::{
     HAS_BARE, IMPURE, INODE, LENGTH, METACOPY, NODE, OPAQUE, REDIRECT, WHITEOUT, device_value, parse_device,
-    parse_length, shown_name, stored_name,
+    parse_length, stored_name,
 };
 use crate::layer::stack::{Lower, Stack};
 use crate::node::{Attributes, Kind};
@@ -107,23 +109,18 @@ impl BareCopy {
     }
 }
 
-/// Returns `stat` as the volume shows it: a device kept aside is a device. Only empty files are looked at.
-///
-/// # Errors
-/// What the host reports.
-pub fn shown_attributes(spot: &Spot, stat: &Stat) -> Result<Attributes, DiskError> {
-    let mut attributes = stat.attributes;
-    if attributes.kind == Kind::File
-        && attributes.size == 0
-        && let Some((kind, device)) = unless_unreadable(spot.xattr(NODE))?.as_deref().and_then(parse_device)
-    {
-        (attributes.kind, attributes.device) = (kind, device);
+/// Returns kind and number of a device that is kept aside as a file. Only empty files are looked at.
+pub(super) fn device_of(spot: &Spot, stat: &Stat) -> Result<Option<(Kind, u64)>, DiskError> {
+    if stat.attributes.kind != Kind::File || stat.attributes.size != 0 {
+        return Ok(None);
     }
-    Ok(attributes)
+    Ok(unless_unreadable(spot.xattr(NODE))?.as_deref().and_then(parse_device))
 }
 
 /// Takes a file that this process may not read for one without attributes: its owner may have forbidden himself to.
-fn unless_unreadable(value: Result<Option<Vec<u8>>, DiskError>) -> Result<Option<Vec<u8>>, DiskError> {
+pub(super) fn unless_unreadable(
+    value: Result<Option<Vec<u8>>, DiskError>,
+) -> Result<Option<Vec<u8>>, DiskError> {
     match value {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
         other => other,
@@ -143,7 +140,7 @@ fn mark(spot: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
 /// # Errors
 /// What the host reports.
 pub fn bare_copy(spot: &Spot) -> Result<Option<BareCopy>, DiskError> {
-    // What cannot be told is no such copy: see `Upper::may_mark_bare`.
+    // What cannot be told is no such copy: none is made that way.
     if unless_unreadable(mark(spot, METACOPY))?.is_none() {
         return Ok(None);
     }
@@ -161,10 +158,11 @@ pub fn may_have_bare_copies(root: &Arc<Directory>) -> Result<bool, DiskError> {
 
 /// Looks at `name` in `directory`, whoever has the upper open; inode numbers are not looked for. The first of what is
 /// returned is what the host says; `None` when there is nothing.
-///
-/// # Errors
-/// What the host reports.
-pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Found)>, DiskError> {
+pub(super) fn look(
+    directory: &Arc<Directory>,
+    name: &[u8],
+    aside: &Aside,
+) -> Result<Option<(Stat, Found)>, DiskError> {
     let Some(stat) = directory.stat(name)? else { return Ok(None) };
     let spot = Spot::named(directory, name);
     let kind = stat.attributes.kind;
@@ -175,7 +173,7 @@ pub fn look(directory: &Arc<Directory>, name: &[u8]) -> Result<Option<(Stat, Fou
         return Ok(Some((stat, Found::Whiteout)));
     }
     let mut entry = UpperEntry {
-        attributes: shown_attributes(&spot, &stat)?,
+        attributes: aside.shown(&spot, &stat)?,
         inode: stat.inode,
         number: None,
         opaque: false,
@@ -207,7 +205,7 @@ impl Upper {
         name: &[u8],
         numbered: bool,
     ) -> Result<Found, DiskError> {
-        let Some((stat, found)) = look(directory, name)? else { return Ok(Found::Nothing) };
+        let Some((stat, found)) = look(directory, name, &self.aside)? else { return Ok(Found::Nothing) };
         let Found::Entry(mut entry) = found else { return Ok(found) };
         entry.number = self.indexed_number(stat.inode);
         if numbered && entry.number.is_none() && matches!(stat.attributes.kind, Kind::File | Kind::Directory)
@@ -219,14 +217,6 @@ impl Upper {
             entry.number = value.and_then(|value| self.parse_number(&value));
         }
         Ok(Found::Entry(entry))
-    }
-
-    /// Tells whether a file with these permission bits can say that it has attributes only: who may not read a file may
-    /// not read its attributes either, and would take it for a file of zeros.
-    #[must_use]
-    pub fn may_mark_bare(mode: u32) -> bool {
-        const READ: u32 = 0o400;
-        is_root() || mode & READ != 0
     }
 
     /// Marks the file `spot` as one that has attributes only. The mark that makes it one comes last.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `{number}` | a hard link to the copied-up file, symbolic link or special file |
 //! | `{number}.left` | a symbolic link whose target says how many names in the layers still show this node |
+//! | `{number}.aside.{value}` | what is shown of a symbolic link, fifo or socket; see [`super::aside`] |
 //! | `layers` | a symbolic link whose target says which layers the numbers are about |
 //!
 //! So all names of a hard-linked file of a slot show the one copied-up file, whichever of them was written
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::aside::{Aside, is_record};
 use super::{Temporary, Upper};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot};
@@ -64,7 +66,7 @@ pub(super) fn parse(name: &[u8]) -> Option<(u64, bool)> {
 
 impl Index {
     /// Reads the index, removing entries that no name leads to any more.
-    pub(super) fn load(directory: &Arc<Directory>) -> Result<Self, DiskError> {
+    pub(super) fn load(directory: &Arc<Directory>, aside: &Aside) -> Result<Self, DiskError> {
         let mut index = Self::default();
         let listed = directory.list()?;
         for entry in &listed {
@@ -77,7 +79,8 @@ impl Index {
         for entry in &listed {
             let Some((number, false)) = parse(&entry.name) else { continue };
             let Some(stat) = directory.stat(&entry.name)? else { continue };
-            if stat.attributes.links > 1 || index.left.get(&number).is_some_and(|left| *left > 0) {
+            let own = 1 + aside.extra_links(stat.inode);
+            if stat.attributes.links > own || index.left.get(&number).is_some_and(|left| *left > 0) {
                 index.files.insert(number, stat.inode);
                 index.numbers.insert(stat.inode, number);
             } else {
@@ -101,7 +104,8 @@ impl Upper {
             _ => None,
         };
         if known.as_deref() != Some(layers.as_bytes()) {
-            for entry in self.index_directory.list()? {
+            // What is kept aside is about files here, whatever lies below them.
+            for entry in self.index_directory.list()?.iter().filter(|entry| !is_record(&entry.name)) {
                 self.index_directory.remove_tree(&entry.name)?;
             }
             *self.index() = Index::default();

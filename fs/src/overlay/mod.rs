@@ -8,8 +8,10 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+pub(crate) mod access_list;
 pub mod allowance;
 mod archive;
+pub(crate) mod aside;
 pub mod carry;
 mod changes;
 mod drop_owned;
@@ -17,6 +19,7 @@ mod duplicate;
 pub mod format;
 pub mod index;
 pub mod owner;
+mod rights;
 pub(crate) mod shared;
 pub mod take_back;
 pub mod view;
@@ -38,6 +41,7 @@ pub use archive::{ArchiveError, LeftOut, write_archive};
 pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};
 pub use duplicate::{Draft, Duplicated, duplicate, take_attributes};
+pub use rights::{OwnerChange, Rights};
 pub use view::{Scope, View};
 pub use whiteout::WhiteoutForm;
 pub use work::Temporary;
@@ -50,6 +54,14 @@ pub struct Upper {
     work: Arc<Directory>,
     index_directory: Arc<Directory>,
     index: Mutex<index::Index>,
+    /// What is shown and is not on the disk.
+    aside: Arc<aside::Aside>,
+    /// What may be tried on the disk.
+    rights: Rights,
+    /// Whether files may be given to other users.
+    may_give_away: bool,
+    /// Inode of the upper directory itself.
+    root_inode: u64,
     /// Which layers the inode numbers in attributes and index are about.
     layers: OnceLock<String>,
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
@@ -62,6 +74,26 @@ pub struct Upper {
     /// Held as long as this upper is open; the kernel releases them when the process dies. One is of the upper, so
     /// that it has one user; the other one of what goes with it.
     _locks: [OwnedFd; 2],
+}
+
+/// In which form an upper directory is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpperForm {
+    /// How removed names are marked.
+    pub whiteouts: WhiteoutForm,
+    /// What is put on the disk, and what is kept aside.
+    pub rights: Rights,
+}
+
+impl UpperForm {
+    /// As an ordinary user's server writes it, whoever serves.
+    pub const ORDINARY: Self = Self { whiteouts: WhiteoutForm::Best, rights: Rights::Ordinary };
+}
+
+impl From<WhiteoutForm> for UpperForm {
+    fn from(whiteouts: WhiteoutForm) -> Self {
+        Self { whiteouts, rights: Rights::Own }
+    }
 }
 
 /// Where an upper directory is, and what goes with it. All three are on one disk.
@@ -97,14 +129,14 @@ impl Upper {
     /// Names what could not be made or opened; another process has it open; the disk keeps no extended
     /// attributes.
     pub fn open(upper: &Path, work: &Path) -> Result<Self, DiskError> {
-        Self::open_with(upper, work, WhiteoutForm::Best)
+        Self::open_with(upper, work, UpperForm::default())
     }
 
-    /// As [`Self::open`], with the form of whiteouts chosen.
+    /// As [`Self::open`], with the form chosen.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with(upper: &Path, work: &Path, form: WhiteoutForm) -> Result<Self, DiskError> {
+    pub fn open_with(upper: &Path, work: &Path, form: impl Into<UpperForm>) -> Result<Self, DiskError> {
         Self::open_at(&UpperPlaces::beside(upper, work), form)
     }
 
@@ -112,7 +144,8 @@ impl Upper {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_at(places: &UpperPlaces, form: WhiteoutForm) -> Result<Self, DiskError> {
+    pub fn open_at(places: &UpperPlaces, form: impl Into<UpperForm>) -> Result<Self, DiskError> {
+        let UpperForm { whiteouts, rights } = form.into();
         let UpperPlaces { upper, work, index } = places;
         for directory in [upper, work, index] {
             std::fs::create_dir_all(directory).context("create the directory", directory)?;
@@ -129,17 +162,24 @@ impl Upper {
         for leftover in work_directory.list()? {
             work_directory.remove_tree(&leftover.name)?;
         }
-        let device_whiteouts = probe(&work_directory, work)? && form == WhiteoutForm::Best;
+        let Probed { devices, may_give_away } = probe(&work_directory, work, rights)?;
         let kept_number = allowance::take_number(&index_directory)?;
-        let index = index::Index::load(&index_directory)?;
+        let aside = aside::Aside::load(&root, Some(&index_directory))?;
+        let index = index::Index::load(&index_directory, &aside)?;
+        aside.clean(&index_directory)?;
+        let root_inode = root.stat(b".")?.map_or(0, |stat| stat.inode);
         Ok(Self {
             path: upper.clone(),
             root,
             work: work_directory,
             index_directory,
             index: Mutex::new(index),
+            aside: Arc::new(aside),
+            rights,
+            may_give_away,
+            root_inode,
             layers: OnceLock::new(),
-            device_whiteouts,
+            device_whiteouts: devices && whiteouts == WhiteoutForm::Best,
             bare_noted: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
             kept_number: Mutex::new(kept_number),
@@ -152,7 +192,9 @@ impl Upper {
     /// # Errors
     /// What the host reports.
     pub fn look_again(&self) -> Result<(), DiskError> {
-        *self.index() = index::Index::load(&self.index_directory)?;
+        self.aside.load_again(&self.root, Some(&self.index_directory))?;
+        *self.index() = index::Index::load(&self.index_directory, &self.aside)?;
+        self.aside.clean(&self.index_directory)?;
         self.bare_noted.store(false, Ordering::Relaxed);
         self.forget_number();
         Ok(())
@@ -174,6 +216,11 @@ impl Upper {
     #[must_use]
     pub fn work(&self) -> &Arc<Directory> {
         &self.work
+    }
+
+    /// Returns what is kept aside.
+    pub(crate) fn aside(&self) -> &Arc<aside::Aside> {
+        &self.aside
     }
 
     /// Returns which layers it lies over, once that is known.
@@ -198,18 +245,27 @@ fn locked(directory: &Directory, shown: &Path) -> Result<OwnedFd, DiskError> {
     Ok(held)
 }
 
-/// Finds out what the disk can keep: extended attributes, which are needed, and 0/0 devices, which are not.
-fn probe(work: &Arc<Directory>, shown: &Path) -> Result<bool, DiskError> {
+/// What the disk can keep.
+struct Probed {
+    /// 0/0 devices.
+    devices: bool,
+    /// Files of other users.
+    may_give_away: bool,
+}
+
+/// Finds out what the disk can keep: extended attributes, which are needed, and what is not.
+fn probe(work: &Arc<Directory>, shown: &Path, rights: Rights) -> Result<Probed, DiskError> {
     let name = b"probe";
     work.create_file(name, 0o600)?;
     let attribute = Spot::named(work, name).set_xattr(format::INODE, b"0", XattrFlag::Set);
+    let may_give_away = rights::may_give_away(work, name, rights);
     work.unlink(name)?;
     attribute
         .map_err(|error| DiskError::new("keep extended attributes on the disk of", shown, error.source))?;
     let whiteout = NewSpecial { kind: Kind::CharacterDevice, mode: 0, device: 0 };
-    let made = work.make_special(name, whiteout).is_ok();
-    if made {
+    let devices = work.make_special(name, whiteout).is_ok();
+    if devices {
         work.unlink(name)?;
     }
-    Ok(made)
+    Ok(Probed { devices, may_give_away })
 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::aside::is_record;
 use super::changes::{listed, shown_below};
 use super::format::{self, Found};
 use super::shared::{SharedName, shared_names};
@@ -178,7 +179,7 @@ impl Upper {
     /// What the host reports; what was removed until then stays removed.
     pub fn clear(&self) -> Result<(), DiskError> {
         // First: a copy that only the index has would show where nothing tells of it.
-        for entry in self.index_directory().list()? {
+        for entry in self.index_directory().list()?.iter().filter(|entry| !is_record(&entry.name)) {
             self.index_directory().remove_tree(&entry.name)?;
         }
         *self.index() = index::Index::default();
@@ -192,6 +193,11 @@ impl Upper {
                 root.remove_xattr(&name)?;
             }
         }
+        // What was kept aside goes after what it was about.
+        for entry in self.index_directory().list()? {
+            self.index_directory().remove_tree(&entry.name)?;
+        }
+        self.aside().load_again(self.root(), None)?;
         self.index_directory().sync()?;
         self.root().sync()
     }

@@ -8,11 +8,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::format::{self, Found};
 use super::{Upper, index};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, Stat};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind};
 
 /// An upper directory to look at.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct View {
     numbers: HashMap<u64, u64>,
     /// By inode of the copied-up file in the index: number of the layers' node.
     copies: HashMap<u64, u64>,
+    /// What is shown and is not on the disk.
+    aside: Arc<Aside>,
     /// Nodes of the layers whose remaining names are counted.
     counted: Vec<u64>,
 }
@@ -58,7 +61,9 @@ impl View {
     pub fn open(upper: &Path) -> Result<Option<Self>, DiskError> {
         let Some(root) = present(Directory::open(upper))? else { return Ok(None) };
         let index = present(Directory::open(&index::beside(upper)))?.map(Arc::new);
-        Self::over(Arc::new(root), index).map(Some)
+        let root = Arc::new(root);
+        let aside = Arc::new(Aside::load(&root, index.as_ref())?);
+        Self::over(root, index, aside).map(Some)
     }
 
     /// Looks at an upper directory that this process has open.
@@ -66,10 +71,15 @@ impl View {
     /// # Errors
     /// What the host reports.
     pub fn of(upper: &Upper) -> Result<Self, DiskError> {
-        Self::over(Arc::clone(upper.root()), Some(Arc::clone(upper.index_directory())))
+        let (root, index) = (Arc::clone(upper.root()), Arc::clone(upper.index_directory()));
+        Self::over(root, Some(index), Arc::clone(upper.aside()))
     }
 
-    fn over(root: Arc<Directory>, index: Option<Arc<Directory>>) -> Result<Self, DiskError> {
+    fn over(
+        root: Arc<Directory>,
+        index: Option<Arc<Directory>>,
+        aside: Arc<Aside>,
+    ) -> Result<Self, DiskError> {
         let (mut numbers, mut counted) = (HashMap::new(), Vec::new());
         for listed in index.as_ref().map_or(Ok(Vec::new()), |index| index.list())? {
             match index::parse(&listed.name) {
@@ -79,7 +89,7 @@ impl View {
             }
         }
         let copies = numbers.iter().map(|(number, inode)| (*inode, *number)).collect();
-        Ok(Self { root, index, numbers, copies, counted })
+        Ok(Self { root, index, numbers, copies, aside, counted })
     }
 
     /// Returns the upper directory.
@@ -133,12 +143,24 @@ impl View {
         self.copies.get(&inode).copied()
     }
 
+    /// Returns what is kept aside.
+    pub(super) fn aside(&self) -> &Aside {
+        &self.aside
+    }
+
+    /// Returns `stat`, which the host says of `spot`, as the volume shows it.
+    pub(super) fn shown(&self, spot: &Spot, stat: &Stat) -> Result<Attributes, DiskError> {
+        self.aside.shown(spot, stat)
+    }
+
     /// Looks at `name` in `directory`; `None` when nothing is there.
     ///
     /// # Errors
     /// What the host reports.
     pub fn examine(&self, directory: &Arc<Directory>, name: &[u8]) -> Result<Option<Seen>, DiskError> {
-        let Some((stat, found)) = present(format::look(directory, name))?.flatten() else { return Ok(None) };
+        let Some((stat, found)) = present(format::look(directory, name, &self.aside))?.flatten() else {
+            return Ok(None);
+        };
         let carries = matches!(stat.attributes.kind, Kind::File | Kind::Directory);
         let noted = match Spot::named(directory, name).xattr(format::INODE) {
             // A file that may not be read keeps it to itself.

@@ -7,21 +7,10 @@ use super::table::Node;
 use super::{FsError, NodeId, Volume};
 use crate::disk::unix::{Spot, XattrFlag, is_unsupported};
 use crate::node::Kind;
-
-const ACCESS: &[u8] = b"system.posix_acl_access";
-const DEFAULT: &[u8] = b"system.posix_acl_default";
-
-/// `ACL_EA_VERSION` of `linux/posix_acl_xattr.h`: four bytes, then entries of tag, permissions and id, all little
-/// endian.
-const VERSION: [u8; 4] = [2, 0, 0, 0];
-const ENTRY: usize = 8;
-
-const USER_OWNER: u16 = 0x01;
-const USER: u16 = 0x02;
-const GROUP_OWNER: u16 = 0x04;
-const GROUP: u16 = 0x08;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
+use crate::overlay::Upper;
+use crate::overlay::access_list::{
+    ACCESS, DEFAULT, ENTRY, GROUP, GROUP_OWNER, MASK, OTHER, USER, USER_OWNER, VERSION, tag,
+};
 
 /// What a new node gets from the default list of its directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +33,7 @@ impl Inherited {
         }
         let (mut granted, mut group, mut more) = (mode & !0o777, None, false);
         for entry in entries.chunks_exact_mut(ENTRY) {
-            let tag = u16::from_le_bytes([entry[0], entry[1]]);
+            let tag = tag(entry);
             let shift = match tag {
                 USER_OWNER => 6,
                 GROUP_OWNER | MASK => 3,
@@ -76,10 +65,10 @@ impl Inherited {
     }
 
     /// Gives the lists to a prepared node.
-    pub(super) fn give(&self, spot: &Spot) -> Result<(), FsError> {
+    pub(super) fn give(&self, upper: &Upper, spot: &Spot) -> Result<(), FsError> {
         for (name, list) in [(ACCESS, &self.access), (DEFAULT, &self.default)] {
             let Some(list) = list else { continue };
-            match spot.set_xattr(name, list, XattrFlag::Set) {
+            match upper.set_attribute(spot, name, list, XattrFlag::Set) {
                 Err(error) if is_unsupported(&error) => {
                     tracing::debug!("an access control list is lost: {error}");
                 }

@@ -5,8 +5,7 @@ use super::table::Node;
 use super::{Caller, FsError, HandleId, NodeId, SetAttributes, SetTime, Status, Volume, lock};
 use crate::disk::unix::{SetTimes, Spot, TimeChange, set_length};
 use crate::node::{Attributes, Kind};
-use crate::overlay::Upper;
-use crate::overlay::format::shown_attributes;
+use crate::overlay::OwnerChange;
 
 impl Volume {
     /// `stat(2)`.
@@ -44,21 +43,16 @@ impl Volume {
         if let Some(size) = size {
             self.set_size(&node, handle, size)?;
         } else {
-            let need = match mode {
-                Some(mode) if !Upper::may_mark_bare(mode) => Need::Content,
-                _ => Need::Attributes,
-            };
-            self.copy_up(&node, need)?;
+            self.copy_up(&node, Need::Attributes)?;
         }
         // Bringing the content changes times, too, and puts back those that it found.
         let _alone = self.bare(node.id).map(|_| lock(&node.copy_up));
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
-        if user.is_some() || group.is_some() {
-            spot.set_owner(user, group)?;
-        }
-        if let Some(mode) = mode {
-            spot.set_mode(mode)?;
+        if [mode, user, group] != [None; 3] {
+            let (upper, change) = (self.writable_upper()?, OwnerChange { user, group, mode });
+            let room = upper.room_for(&spot, &change)?;
+            self.counted_attributes(&spot, room, || Ok(upper.change_owner(&spot, &change)?))?;
         }
         if accessed.is_some() || modified.is_some() {
             let (accessed, modified) = (time_change(accessed), time_change(modified));
@@ -89,7 +83,7 @@ impl Volume {
             Some(file) => file,
             None => {
                 let _names = self.names();
-                std::sync::Arc::new(self.upper_spot(node)?.open_file(true, false)?)
+                std::sync::Arc::new(self.open_to_write(&self.upper_spot(node)?, false)?)
             }
         };
         self.counted(&file, || Ok(set_length(&file, size)?))
@@ -123,7 +117,10 @@ impl Volume {
     /// `stat(2)` of a node in the upper directory. The names are held.
     pub(super) fn upper_status(&self, node: &Node, spot: &Spot) -> Result<Status, FsError> {
         let stat = spot.stat()?.ok_or(FsError::NotFound)?;
-        let mut attributes = shown_attributes(spot, &stat)?;
+        let mut attributes = match &self.upper {
+            Some(upper) => upper.aside().shown(spot, &stat)?,
+            None => stat.attributes,
+        };
         attributes.links = self.upper_links(node, stat.inode, &attributes);
         if let Some(bare) = self.bare(node.id) {
             attributes.blocks = bare.blocks;
@@ -142,9 +139,10 @@ impl Volume {
             return if merged { 1 } else { attributes.links };
         }
         let Some(upper) = &self.upper else { return attributes.links };
+        let links = attributes.links.saturating_sub(upper.aside().extra_links(inode));
         match upper.indexed_number(inode) {
-            Some(number) => (attributes.links - 1).saturating_add(upper.names_left(number).unwrap_or(0)),
-            None => attributes.links,
+            Some(number) => links.saturating_sub(1).saturating_add(upper.names_left(number).unwrap_or(0)),
+            None => links,
         }
     }
 }

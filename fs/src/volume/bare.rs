@@ -86,7 +86,7 @@ impl Volume {
         attributes: &Attributes,
     ) -> Result<Option<Bare>, FsError> {
         let wanted = self.options.bare_copies.is_some_and(|least| attributes.size >= least.max(1));
-        if node.kind != Kind::File || !wanted || !Upper::may_mark_bare(attributes.mode) {
+        if node.kind != Kind::File || !wanted {
             return Ok(None);
         }
         let Some(path) = self.path_in_layers(node)? else { return Ok(None) };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::table::{Bare, Node, UpperState};
 use super::{FsError, NodeId, Volume, lock};
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, SetTimes, Spot, XattrFlag, is_root};
+use crate::disk::unix::{Directory, SetTimes, Spot, XattrFlag};
 use crate::layer::stack::Lower;
 use crate::node::{Attributes, Kind};
 use crate::overlay::allowance::Room;
@@ -143,23 +143,16 @@ impl Volume {
         spot: &Spot,
         attributes: &Attributes,
     ) -> Result<(), FsError> {
-        match spot.set_owner(Some(attributes.user), Some(attributes.group)) {
-            // Only root gives files away; for others the copy belongs to who serves.
-            Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            other => other?,
-        }
+        upper.give_owner(spot, attributes)?;
         for (name, value) in self.lower_xattrs(node)? {
-            let stored = format::stored_name(&name);
-            if let Err(error) = spot.set_xattr(&stored, &value, XattrFlag::Set) {
+            if let Err(error) = upper.set_attribute(spot, &name, &value, XattrFlag::Set) {
                 tracing::debug!("an extended attribute is lost in copying up: {error}");
             }
         }
         if matches!(node.kind, Kind::File | Kind::Directory) {
             upper.write_number(spot, node.inode)?;
         }
-        if node.kind != Kind::Symlink {
-            spot.set_mode(attributes.mode)?;
-        }
+        upper.give_mode(spot, attributes)?;
         Ok(spot.set_times(SetTimes::of(attributes))?)
     }
 

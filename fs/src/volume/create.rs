@@ -10,7 +10,7 @@ use super::look::{check_name, upper_inode};
 use super::table::{NewNode, Node, UpperState};
 use super::{Access, Caller, Entry, FsError, NodeId, Opened, Volume, lock};
 use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind};
 use crate::overlay::format;
 use crate::overlay::{Temporary, Upper};
 
@@ -121,7 +121,7 @@ impl Volume {
     ) -> Result<(), FsError> {
         let is_device = matches!(new.kind, Kind::CharacterDevice | Kind::BlockDevice);
         let is_whiteout = new.kind == Kind::CharacterDevice && new.device == 0;
-        if !is_whiteout {
+        if !is_whiteout && (!is_device || upper.may_make_devices()) {
             match upper.work().make_special(prepared.name(), new) {
                 Err(error) if is_device && error.kind() == std::io::ErrorKind::PermissionDenied => {}
                 other => return Ok(other?),
@@ -196,13 +196,14 @@ impl Volume {
         let inherits = directory.mode & SET_GROUP_ID != 0;
         let group = if inherits { directory.group } else { caller.group };
         let mode = if inherits && kind == Kind::Directory { mode | SET_GROUP_ID } else { mode };
-        let spot = prepared.spot();
-        spot.set_owner(Some(caller.user), Some(group))?;
+        let (spot, upper) = (prepared.spot(), self.writable_upper()?);
         let inherited = self.inherited(parent, kind, mode)?;
-        if kind != Kind::Symlink {
-            spot.set_mode(inherited.as_ref().map_or(mode, |inherited| inherited.mode))?;
-        }
-        inherited.map_or(Ok(()), |inherited| inherited.give(&spot))
+        let mode = inherited.as_ref().map_or(mode, |inherited| inherited.mode);
+        let owned = Attributes { user: caller.user, group, ..Attributes::bare(kind, mode) };
+        upper.give_owner(&spot, &owned)?;
+        upper.give_mode(&spot, &owned)?;
+        inherited.map_or(Ok(()), |inherited| inherited.give(upper, &spot))?;
+        self.count_new(&spot)
     }
 }
 

@@ -36,10 +36,10 @@ pub use gate::{Changing, Hold};
 pub use replace::Forgotten;
 pub use types::*;
 
-use crate::disk::unix::{SetTimes, Spot, is_root};
+use crate::disk::unix::{SetTimes, Spot};
 pub use crate::layer::stack::PlacedLayer;
 use crate::layer::stack::{Lower, Stack};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind};
 use crate::overlay::Upper;
 use crate::overlay::allowance::Allowance;
 use crate::overlay::format::{self, Found};
@@ -161,11 +161,11 @@ fn bind(stack: &Stack, upper: &Upper, root: &Lower) -> Result<table::UpperState,
     let spot = Spot::named(upper.root(), b".");
     if spot.xattr(format::INODE)?.is_none() {
         let attributes = stack.attributes(root)?;
-        match spot.set_owner(Some(attributes.user), Some(attributes.group)) {
-            Err(error) if !is_root() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            other => other?,
-        }
-        spot.set_mode(attributes.mode)?;
+        upper.give_owner(&spot, &attributes)?;
+        // Where that is not root's, the upper directory belongs to whoever has it, as with overlayfs.
+        let owner = if upper.is_plain() { None } else { spot.stat()?.map(|stat| stat.attributes) };
+        let Attributes { user, group, .. } = owner.unwrap_or(attributes);
+        upper.give_mode(&spot, &Attributes { user, group, ..attributes })?;
         spot.set_times(SetTimes::of(&attributes))?;
         upper.write_number(&spot, root.inode())?;
     }

@@ -8,7 +8,7 @@ use super::copy_up::Need;
 use super::table::Node;
 use super::{Access, FsError, HandleId, NodeId, Opened, Volume};
 use crate::disk::DiskError;
-use crate::disk::unix::set_length;
+use crate::disk::unix::{Spot, set_length};
 use crate::node::Kind;
 
 impl Volume {
@@ -34,7 +34,8 @@ impl Volume {
             None => {
                 let _names = self.names();
                 match self.spot(&node)? {
-                    Some(spot) => Some(Arc::new(spot.open_file(access.write, access.append)?)),
+                    Some(spot) if access.write => Some(Arc::new(self.open_to_write(&spot, access.append)?)),
+                    Some(spot) => Some(Arc::new(self.open_to_read(&spot)?)),
                     None => None,
                 }
             }
@@ -44,7 +45,7 @@ impl Volume {
                 Some(file) if access.write => self.counted(file, || Ok(set_length(file, 0)?))?,
                 _ => {
                     let _names = self.names();
-                    let file = self.upper_spot(&node)?.open_file(true, false)?;
+                    let file = self.open_to_write(&self.upper_spot(&node)?, false)?;
                     self.counted(&file, || Ok(set_length(&file, 0)?))?;
                 }
             }
@@ -57,6 +58,19 @@ impl Volume {
         };
         let keep_cache = !truncate && (file.is_some() || self.is_settled(&node));
         Ok(Opened { handle: self.add_file_handle(&node, access, file), backing, keep_cache })
+    }
+
+    /// Opens a file of the upper directory; who is asking was found to be allowed to.
+    pub(super) fn open_to_read(&self, spot: &Spot) -> Result<File, FsError> {
+        Ok(self.writable_upper()?.with_rights(spot, || spot.open_file(false, false))?)
+    }
+
+    /// As [`Self::open_to_read`], for writing: what lets the file do more than its user goes.
+    pub(super) fn open_to_write(&self, spot: &Spot, append: bool) -> Result<File, FsError> {
+        let upper = self.writable_upper()?;
+        let file = upper.with_rights(spot, || spot.open_file(true, append))?;
+        upper.drop_capability(spot)?;
+        Ok(file)
     }
 
     fn is_settled(&self, node: &Node) -> bool {
@@ -99,7 +113,7 @@ impl Volume {
             None => {
                 let _names = self.names();
                 match self.spot(&node)? {
-                    Some(spot) => Some(Arc::new(spot.open_file(false, false)?)),
+                    Some(spot) => Some(Arc::new(self.open_to_read(&spot)?)),
                     None => None,
                 }
             }

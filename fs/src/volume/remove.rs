@@ -142,19 +142,23 @@ impl Volume {
         if let Some(left) = fate.left {
             upper.set_names_left(node.inode, left)?;
         }
-        let number = {
+        let (inode, is_held) = {
             let mut table = lock(&self.table);
             let Some(slot) = table.slot_mut(node.id) else { return Ok(()) };
             if slot.names.is_empty() {
                 slot.detached = fate.pinned;
             }
-            slot.upper.and_then(|state| upper.indexed_number(state.inode))
+            (slot.upper.map(|state| state.inode), slot.detached.is_some())
         };
-        if let Some(number) = number {
+        if let Some(number) = inode.and_then(|inode| upper.indexed_number(inode)) {
             let links = upper.indexed_spot(number).stat()?.map_or(0, |stat| stat.attributes.links);
-            if links <= 1 && upper.names_left(number).unwrap_or(0) == 0 {
+            let own = 1 + inode.map_or(0, |inode| upper.aside().extra_links(inode));
+            if links <= own && upper.names_left(number).unwrap_or(0) == 0 {
                 upper.drop_indexed(number)?;
             }
+        }
+        if let Some(inode) = inode {
+            upper.lost_name(inode, node.kind, is_held)?;
         }
         self.count_lost_name(node)
     }

@@ -21,7 +21,7 @@ use super::remove::Fate;
 use super::table::{LowerPath, Node};
 use super::{FsError, NodeId, RenameMode, Volume, lock};
 use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
-use crate::node::Kind;
+use crate::node::{Attributes, Kind};
 use crate::overlay::Upper;
 use crate::overlay::format::{self, Found};
 
@@ -300,7 +300,8 @@ impl Move<'_> {
         let prepared = self.upper.temporary();
         let new = NewSpecial { kind: Kind::CharacterDevice, mode: 0, device: 0 };
         self.volume.make_special(self.upper, &prepared, new)?;
-        prepared.spot().set_mode(0)?;
+        let own = prepared.spot().stat()?.map_or(Attributes::bare(Kind::File, 0), |stat| stat.attributes);
+        self.upper.give_mode(&prepared.spot(), &Attributes { mode: 0, ..own })?;
         self.volume.mark_impure(self.from.parent.node.id, from)?;
         Ok(prepared.publish(from, self.from.name)?)
     }

@@ -14,6 +14,7 @@ use super::{FsError, Space, Volume, lock};
 use crate::disk::unix::{Spot, Stat, allocate, data_from, hole_from, no_space, set_length};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
+use crate::overlay::Upper;
 use crate::overlay::allowance::{Allowance, Room};
 
 /// What is written at a time where there is hardly any room left, in bytes.
@@ -58,6 +59,19 @@ impl Volume {
         let result = change();
         allowance.settle(|| Ok(look()?.unwrap_or(room)))?;
         result
+    }
+
+    /// Counts what a prepared file takes before anything is written: the disk may need a block for its attributes.
+    pub(super) fn count_new(&self, spot: &Spot) -> Result<(), FsError> {
+        let Some(allowance) = &self.allowance else { return Ok(()) };
+        let Some(room) = spot.stat()?.as_ref().and_then(Room::of_stat) else { return Ok(()) };
+        if room.is_empty() {
+            return Ok(());
+        }
+        let _reserved = allowance.reserve(0).ok_or_else(full)?;
+        allowance.begin(room.emptied());
+        allowance.settle(|| Ok(room)).map(drop)?;
+        Ok(())
     }
 
     /// Writes as much of `bytes` as there is room for; at the end of a file opened to `append`.
@@ -136,13 +150,25 @@ impl Volume {
         }
     }
 
-    /// Gives back the room of files that nobody has any more, before the host may use their numbers again.
+    /// Gives back the room of files that nobody has any more, and forgets what is kept aside of them, before the host may use their numbers again.
     pub(super) fn count_freed(&self, freed: Vec<Freed>) {
-        let Some(allowance) = &self.allowance else { return };
+        let aside = self.upper.as_ref().map(Upper::aside).filter(|aside| aside.is_marked());
+        if self.allowance.is_none() && aside.is_none() {
+            return;
+        }
         for Freed(file) in &freed {
-            match Spot::Open(Arc::clone(file)).stat() {
-                Ok(stat) => stat.iter().for_each(|stat| allowance.closed(stat.inode)),
-                Err(error) => tracing::warn!("{error}"),
+            let inode = match Spot::Open(Arc::clone(file)).stat() {
+                Ok(stat) => stat.map(|stat| stat.inode),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
+            if let (Some(allowance), Some(inode)) = (&self.allowance, inode) {
+                allowance.closed(inode);
+            }
+            if let (Some(aside), Some(inode)) = (aside, inode) {
+                aside.freed(inode);
             }
         }
     }

@@ -16,9 +16,8 @@ impl Volume {
     /// `Unknown`, or what the upper's disk reports.
     pub fn sync(&self, node: NodeId, handle: Option<HandleId>, data_only: bool) -> Result<(), FsError> {
         let node = self.node(node)?;
-        if self.upper.is_none() {
-            return Ok(());
-        }
+        let Some(upper) = &self.upper else { return Ok(()) };
+        upper.sync_aside()?;
         if node.kind == Kind::Directory {
             return self.sync_directory(node.id);
         }
@@ -33,7 +32,7 @@ impl Volume {
                 Some(file) => Some(file),
                 None => {
                     let _names = self.names();
-                    Some(Arc::new(self.upper_spot(&node)?.open_file(false, false)?))
+                    Some(Arc::new(self.open_to_read(&self.upper_spot(&node)?)?))
                 }
             };
             if let Some(file) = file {
@@ -50,9 +49,8 @@ impl Volume {
     /// `Unknown`, or what the upper's disk reports.
     pub fn sync_directory(&self, node: NodeId) -> Result<(), FsError> {
         let node = self.node(node)?;
-        if self.upper.is_none() {
-            return Ok(());
-        }
+        let Some(upper) = &self.upper else { return Ok(()) };
+        upper.sync_aside()?;
         if self.is_upper(node.id) {
             let (directory, version) = {
                 let _names = self.names();

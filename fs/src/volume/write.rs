@@ -110,7 +110,7 @@ impl Volume {
         let file = {
             let _names = self.names();
             match self.spot(&open.node)? {
-                Some(spot) => Arc::new(spot.open_file(false, false)?),
+                Some(spot) => Arc::new(self.open_to_read(&spot)?),
                 None => return Ok(None),
             }
         };

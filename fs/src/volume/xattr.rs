@@ -7,7 +7,6 @@ use crate::disk::DiskError;
 use crate::disk::unix::{NO_ATTRIBUTE, XattrFlag};
 use crate::layer::ExtendedAttributes;
 use crate::node::Kind;
-use crate::overlay::format::{shown_name, stored_name};
 
 impl Volume {
     /// `getxattr(2)`.
@@ -19,7 +18,7 @@ impl Volume {
         {
             let _names = self.names();
             if let Some(spot) = self.spot(&node)? {
-                return spot.xattr(&stored_name(name))?.ok_or(FsError::NoAttribute);
+                return self.writable_upper()?.aside().attribute(&spot, name)?.ok_or(FsError::NoAttribute);
             }
         }
         let all = self.lower_xattrs(&node)?;
@@ -35,10 +34,7 @@ impl Volume {
         {
             let _names = self.names();
             if let Some(spot) = self.spot(&node)? {
-                let mut names: Vec<_> =
-                    spot.xattr_names()?.iter().filter_map(|name| shown_name(name)).collect();
-                names.sort_unstable();
-                return Ok(names);
+                return Ok(self.writable_upper()?.aside().attribute_names(&spot)?);
             }
         }
         Ok(self.lower_xattrs(&node)?.into_iter().map(|(name, _)| name).collect())
@@ -67,7 +63,7 @@ impl Volume {
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
         self.counted_attributes(&spot, value.len(), || {
-            spot.set_xattr(&stored_name(name), value, flag).map_err(|error| {
+            self.writable_upper()?.set_attribute(&spot, name, value, flag).map_err(|error| {
                 let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
                 if exists { FsError::Exists } else { absent_attribute(error) }
             })
@@ -84,7 +80,8 @@ impl Volume {
         self.copy_up(&node, Need::Attributes)?;
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
-        self.counted_attributes(&spot, 0, || spot.remove_xattr(&stored_name(name)).map_err(absent_attribute))
+        let upper = self.writable_upper()?;
+        self.counted_attributes(&spot, 0, || upper.remove_attribute(&spot, name).map_err(absent_attribute))
     }
 
     fn check_attribute_change(&self, node: &Node, name: &[u8]) -> Result<(), FsError> {

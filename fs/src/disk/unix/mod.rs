@@ -99,6 +99,13 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Tells whether this process is in the group.
+#[must_use]
+pub fn is_in_group(group: u32) -> bool {
+    rustix::process::getegid().as_raw() == group
+        || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|one| one.as_raw() == group))
+}
+
 /// Returns this process's effective user and group.
 #[must_use]
 pub fn own_ids() -> (u32, u32) {
@@ -160,6 +167,12 @@ fn absent<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
 #[must_use]
 pub fn no_space() -> io::Error {
     Errno::NOSPC.into()
+}
+
+/// Tells whether `error` says that permission bits forbid this (EACCES), and not that only root may do it (EPERM).
+#[must_use]
+pub fn is_access_denied(error: &DiskError) -> bool {
+    error.source.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
 }
 
 #[cfg(not(target_os = "linux"))]

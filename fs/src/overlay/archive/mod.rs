@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::changes::{listed, shown_below};
 use super::format::{self, BareCopy, Found, UpperEntry};
 use super::shared::{SharedName, shared_names};
@@ -225,7 +226,7 @@ impl Archive<'_> {
             return Err(ArchiveError::Moved { path: String::from_utf8_lossy(&joined(&path)).into_owned() });
         }
         if self.may_be_named(&path) {
-            let attributes = shown_attributes(&spot)?;
+            let attributes = shown_attributes(self.view.aside(), &spot)?;
             self.tar.entry(&Entry { attributes, ..Entry::of(&entry.attributes, joined(&path)) })?;
         }
         let covers = self.stack.is_none() || original.as_ref().is_some_and(|one| one.kind == Kind::Directory);
@@ -272,7 +273,8 @@ impl Archive<'_> {
         if self.is_written(key, attributes, &name)? {
             return Ok(());
         }
-        let mut entry = Entry { attributes: shown_attributes(spot)?, ..Entry::of(attributes, name) };
+        let mut entry =
+            Entry { attributes: shown_attributes(self.view.aside(), spot)?, ..Entry::of(attributes, name) };
         if let Some(file) = file {
             return Ok(self.tar.file(&entry, &file)?);
         }
@@ -311,7 +313,8 @@ impl Archive<'_> {
         if self.is_written(key, attributes, &name)? {
             return Ok(());
         }
-        let entry = Entry { attributes: shown_attributes(spot)?, ..Entry::of(attributes, name) };
+        let entry =
+            Entry { attributes: shown_attributes(self.view.aside(), spot)?, ..Entry::of(attributes, name) };
         self.layer_file(&entry, &*stack.layer(layer).layer, node)
     }
 
@@ -344,7 +347,7 @@ impl Archive<'_> {
         if let Some(copy) = self.view.copy_of(lower.inode(), &self.fingerprint)?
             && let Some(stat) = present(copy.stat())?.flatten()
         {
-            let attributes = format::shown_attributes(&copy, &stat)?;
+            let attributes = self.view.shown(&copy, &stat)?;
             return self.node((&copy, None), &attributes, Written::Upper(stat.inode), &path);
         }
         let attributes = stack.attributes(&lower)?;
@@ -385,7 +388,7 @@ impl Archive<'_> {
             if let Some(copy) = self.view.copy_of(number, &self.fingerprint)?
                 && let Some(stat) = present(copy.stat())?.flatten()
             {
-                let attributes = format::shown_attributes(&copy, &stat)?;
+                let attributes = self.view.shown(&copy, &stat)?;
                 self.node((&copy, None), &attributes, Written::Upper(stat.inode), &path)?;
             }
         }
@@ -433,16 +436,13 @@ fn joined(path: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Returns the extended attributes as users of the volume see them.
-fn shown_attributes(spot: &Spot) -> Result<ExtendedAttributes, DiskError> {
+fn shown_attributes(aside: &Aside, spot: &Spot) -> Result<ExtendedAttributes, DiskError> {
     let mut shown = Vec::new();
-    for stored in present(spot.xattr_names())?.unwrap_or_default() {
-        if let Some(name) = format::shown_name(&stored)
-            && let Some(value) = present(spot.xattr(&stored))?.flatten()
-        {
+    for name in present(aside.attribute_names(spot))?.unwrap_or_default() {
+        if let Some(value) = present(aside.attribute(spot, &name))?.flatten() {
             shown.push((name, value));
         }
     }
-    shown.sort();
     Ok(shown)
 }
 
