@@ -14,7 +14,7 @@ use std::time::Duration;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::fs::OFlags;
-use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::overlay::{UpperForm, WhiteoutForm};
 use slotfs_fs::volume::RenameMode;
 use slotfs_tests::mounted_subject::MountedSubject;
 use slotfs_tests::operations::{Operation, durable_operation};
@@ -226,6 +226,16 @@ fn so_it_is_where_no_whiteout_devices_can_be_made() {
         let seed = seed + 1_000_000;
         survives((seed, workload(seed)), |disk| {
             Some(VolumeSubject::new(disk.into(), layers().0, WhiteoutForm::Attribute, bare_copies(seed)))
+        });
+    }
+}
+
+#[test]
+fn so_it_is_where_owners_and_modes_are_kept_aside() {
+    for seed in seeds() {
+        let seed = seed + 3_000_000;
+        survives((seed, workload(seed)), |disk| {
+            Some(VolumeSubject::new(disk.into(), layers().0, UpperForm::ORDINARY, bare_copies(seed)))
         });
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use slotfs_fs::overlay::WhiteoutForm;
+use slotfs_fs::overlay::UpperForm;
 use slotfs_fs::volume::PlacedLayer;
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
@@ -34,9 +34,11 @@ fn workload(seed: u64) -> Vec<Operation> {
     operations.new_tree(&mut runner).unwrap().current()
 }
 
-/// With every other seed, files are copied up without content where that will do.
+/// With every other seed, files are copied up without content where that will do; with two of four, owners and modes are
+/// kept aside.
 fn subject(folder: &Path, layers: Vec<PlacedLayer>, seed: u64) -> VolumeSubject {
-    VolumeSubject::new(folder.into(), layers, WhiteoutForm::Best, (seed % 2 == 1).then_some(1))
+    let form = if seed % 4 < 2 { UpperForm::default() } else { UpperForm::ORDINARY };
+    VolumeSubject::new(folder.into(), layers, form, (seed % 2 == 1).then_some(1))
 }
 
 /// Not a test but the process that is killed: it says a byte for every operation that is done.

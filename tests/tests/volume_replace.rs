@@ -12,7 +12,7 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::unix::Directory;
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::overlay::{Scope, Upper, WhiteoutForm, duplicate, take_back};
+use slotfs_fs::overlay::{Scope, Upper, UpperForm, WhiteoutForm, duplicate, take_back};
 use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
 use slotfs_tests::subject::{Observed, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
@@ -23,12 +23,12 @@ fn cases() -> u32 {
     if std::env::var_os("PROPTEST_CASES").is_some() { asked } else { 64 }
 }
 
-fn start(folder: &std::path::Path, form: WhiteoutForm, bare_copies: Option<u64>) -> VolumeSubject {
+fn start(folder: &std::path::Path, form: impl Into<UpperForm>, bare_copies: Option<u64>) -> VolumeSubject {
     VolumeSubject::new(folder.to_path_buf(), layers().0, form, bare_copies)
 }
 
 /// Takes back in the directories alone; `false` where that is not possible.
-fn take_back_at_rest(folder: &std::path::Path, form: WhiteoutForm, scope: &Scope) -> bool {
+fn take_back_at_rest(folder: &std::path::Path, form: impl Into<UpperForm>, scope: &Scope) -> bool {
     let upper = Upper::open_with(&folder.join("upper"), &folder.join("work"), form).unwrap();
     if scope.is_everything() {
         upper.clear().unwrap();
@@ -63,7 +63,7 @@ fn is_about_held(operation: &Operation) -> bool {
 
 fn run(
     (before, paths, after): (&[Operation], &[OperationPath], &[Operation]),
-    form: WhiteoutForm,
+    form: impl Into<UpperForm> + Copy,
     bare_copies: Option<u64>,
 ) -> Result<(), TestCaseError> {
     let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -118,7 +118,7 @@ fn go_on_alike(
 /// Puts what other operations have written in the place of what is written, in use.
 fn put_back(
     (before, wanted, after): (&[Operation], &[Operation], &[Operation]),
-    form: WhiteoutForm,
+    form: impl Into<UpperForm> + Copy,
 ) -> Result<(), TestCaseError> {
     let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut one = start(live.path(), form, Some(1));
@@ -193,5 +193,19 @@ proptest! {
         before in operations(30), paths in paths(), after in operations(15),
     ) {
         run((&before, &paths, &after), WhiteoutForm::Attribute, None)?;
+    }
+
+    #[test]
+    fn it_is_so_where_owners_and_modes_are_kept_aside(
+        before in operations(30), paths in paths(), after in operations(15),
+    ) {
+        run((&before, &paths, &after), UpperForm::ORDINARY, None)?;
+    }
+
+    #[test]
+    fn putting_back_gives_what_was_kept_aside(
+        before in operations(20), wanted in operations(20), after in operations(10),
+    ) {
+        put_back((&before, &wanted, &after), UpperForm::ORDINARY)?;
     }
 }
