@@ -33,6 +33,19 @@ impl Ordinary {
     /// The home cannot be made.
     #[must_use]
     pub fn new() -> Option<Self> {
+        Self::on_a_machine(false)
+    }
+
+    /// As [`Self::new`], where ordinary users may also let others into their mounts (`user_allow_other`).
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn letting_others_in() -> Option<Self> {
+        Self::on_a_machine(true)
+    }
+
+    fn on_a_machine(lets_others_in: bool) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             skip("only root can become somebody else".into());
             return None;
@@ -44,13 +57,16 @@ impl Ordinary {
         if std::fs::hard_link(binary(), &slotfs).is_err() {
             std::fs::copy(binary(), &slotfs).unwrap();
         }
-        let device = home.path("fuse-device");
+        let (device, configuration) = (home.path("fuse-device"), home.path("fuse.conf"));
+        std::fs::write(&configuration, if lets_others_in { "user_allow_other\n" } else { "" }).unwrap();
         // The namespace begins as a copy: mounts of other tests would live on in it.
         let script = "sed -n 's/^[^ ]* \\([^ ]*\\) fuse[. ].*/\\1/p' /proc/self/mounts | xargs -r -n1 umount -l; \
                       mknod \"$0\" c 10 229 && chmod 666 \"$0\" && mount --bind \"$0\" /dev/fuse && \
-                      echo ready && read end";
+                      touch /etc/fuse.conf && mount --bind \"$1\" /etc/fuse.conf && echo ready && read end";
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--propagation", "private", "--", "sh", "-c", script]).arg(&device);
+        unshare
+            .args(["--mount", "--propagation", "private", "--", "sh", "-c", script])
+            .args([&device, &configuration]);
         let mut holder = Running::start(&mut unshare);
         if holder.line() != "ready" {
             skip(format!("no mount namespace: {}", holder.finish().stderr));
@@ -86,14 +102,27 @@ impl Ordinary {
         program: impl AsRef<OsStr>,
         arguments: I,
     ) -> Command {
+        let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+        let mut command = self.program_of_root("setpriv", ids);
+        command.args(["--clear-groups", "--"]).arg(program).args(arguments);
+        command
+    }
+
+    /// Prepares a program that root starts on the user's machine.
+    pub fn program_of_root<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: I,
+    ) -> Command {
         let mut command = self.home.program("nsenter");
+        let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.pid());
+        command.args([&namespace, "--"]).arg(program).args(arguments);
         command
-            .arg(format!("--mount=/proc/{}/ns/mnt", self.holder.pid()))
-            .args(["--", "setpriv", &format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}")])
-            .args(["--clear-groups", "--"])
-            .arg(program)
-            .args(arguments);
-        command
+    }
+
+    /// Runs slotfs as root on the user's machine, to its end.
+    pub fn run_as_root<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(&self, arguments: I) -> Done {
+        Done::of(&mut self.program_of_root(&self.slotfs, arguments))
     }
 
     /// Runs slotfs as the user, to its end.

@@ -209,7 +209,11 @@ fn owners_and_modes_are_kept_in_the_form_that_others_know() {
         ];
         for (path, shown, kept, mode) in table {
             assert_eq!(place.owner(path), shown, "{path}");
-            assert_eq!((place.value(path).as_deref(), place.on_disk(path)), (Some(kept), (0, mode)), "{path}");
+            assert_eq!(
+                (place.value(path).as_deref(), place.on_disk(path)),
+                (Some(kept), (0, mode)),
+                "{path}"
+            );
         }
     }
     // The attribute itself is nobody's business, and a user may have one of that name.
@@ -358,9 +362,10 @@ fn attributes_of_roots_are_kept_under_another_name() {
 /// Owner, a user, group, mask, others, as `linux/posix_acl_xattr.h` has them.
 fn access_list(permissions: [u8; 5]) -> Vec<u8> {
     let tags: [(u16, u32); 5] = [(1, u32::MAX), (2, 1), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)];
-    let entries = tags.into_iter().zip(permissions).flat_map(|((tag, id), bits)| {
-        [&tag.to_le_bytes()[..], &[bits, 0], &id.to_le_bytes()].concat()
-    });
+    let entries = tags
+        .into_iter()
+        .zip(permissions)
+        .flat_map(|((tag, id), bits)| [&tag.to_le_bytes()[..], &[bits, 0], &id.to_le_bytes()].concat());
     [2, 0, 0, 0].into_iter().chain(entries).collect()
 }
 
@@ -387,6 +392,15 @@ fn access_lists_hold_for_what_is_kept_aside() {
     place.chown("file", 0, 0).unwrap();
     assert_eq!((place.value("file"), place.on_disk("file")), (None, (0, 0o750)));
     assert_eq!(place.volume().extended_attribute(place.node("file"), ACCESS).unwrap(), changed);
+    // A list that lets the server in again is the disk's, with the mode that goes with it.
+    place.chown("directory", 0, 0).unwrap();
+    place.chmod("directory", 0o3070);
+    assert_eq!(place.value("directory").as_deref(), Some("0:0:3070:dir"));
+    let list = access_list([7, 7, 5, 7, 0]);
+    let node = place.node("directory");
+    place.volume().set_extended_attribute(node, ACCESS, &list, XattrMode::Set).unwrap();
+    assert_eq!((place.value("directory"), place.on_disk("directory")), (None, (0, 0o3770)));
+    assert_eq!(place.volume().extended_attribute(node, ACCESS).unwrap(), list);
     // And the other way round.
     place.chown("file", 5, 6).unwrap();
     assert_eq!(place.volume().extended_attribute(place.node("file"), ACCESS).unwrap(), changed);
@@ -433,9 +447,10 @@ fn changes_are_told_and_archived_as_they_are_shown() {
     let mut archived = BTreeMap::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        let noted = entry.pax_extensions().unwrap().is_some_and(|mut all| {
-            all.any(|one| one.unwrap().key() == Ok("SCHILY.xattr.trusted.note"))
-        });
+        let noted = entry
+            .pax_extensions()
+            .unwrap()
+            .is_some_and(|mut all| all.any(|one| one.unwrap().key() == Ok("SCHILY.xattr.trusted.note")));
         let header = entry.header();
         let owner = (header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap() & 0o7777, noted);
         archived.insert(entry.path().unwrap().display().to_string(), owner);

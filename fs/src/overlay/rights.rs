@@ -95,7 +95,7 @@ impl Upper {
     /// # Errors
     /// What the host reports.
     pub(crate) fn give_owner(&self, spot: &Spot, shown: &Attributes) -> Result<(), DiskError> {
-        if self.is_plain() { spot.set_owner(Some(shown.user), Some(shown.group)) } else { Ok(()) }
+        if self.may_give_away { spot.set_owner(Some(shown.user), Some(shown.group)) } else { Ok(()) }
     }
 
     /// Gives a prepared node its mode, and its owner where the disk does not take it.
@@ -373,7 +373,7 @@ impl Upper {
         wanted.mode = wanted.mode & !0o777 | bits;
         if self.fits(&stat.attributes, &wanted) {
             set(list)?;
-            return self.take_value_away(spot, &stat, wanted);
+            return self.keep(spot, &stat, wanted);
         }
         self.expect_aside()?;
         self.set_value(spot, &stat, wanted)?;

@@ -9,3 +9,4 @@ mod listing;
 mod metadata;
 mod refusals;
 mod support;
+mod users;
