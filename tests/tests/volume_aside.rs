@@ -26,6 +26,8 @@ use slotfs_fs::volume::{
 };
 
 const VALUE: &str = "user.containers.override_stat";
+/// The same of the upper directory itself.
+const MARK: &str = "user.slotfs.aside";
 const READ: Access = Access { read: true, write: false, append: false };
 const WRITE: Access = Access { read: true, write: true, append: false };
 /// Who serves, and somebody else.
@@ -135,7 +137,7 @@ impl Place {
     }
 
     fn value(&self, path: &str) -> Option<String> {
-        value(&self.path("upper").join(path), VALUE)
+        value(&self.path("upper").join(path), if path.is_empty() { MARK } else { VALUE })
     }
 
     /// What the index says of symbolic links and the like, without the numbers.
@@ -550,6 +552,10 @@ fn owners_below_are_shown_where_the_layer_says_so() {
     assert_eq!(look("file"), (Kind::File, 5, 6, 0o4640));
     assert_eq!(look("foreign"), (Kind::File, 3, 4, 0o600));
     assert_eq!(look("null"), (Kind::CharacterDevice, 5, 6, 0o600));
+    rustix::fs::lremovexattr(&upper, MARK).unwrap();
+    assert_eq!(look("file"), (Kind::File, 0, 0, 0o600));
+    lsetxattr(&upper, VALUE, b"0:0:0755:dir", XattrFlags::empty()).unwrap();
+    assert_eq!(look("foreign"), (Kind::File, 3, 4, 0o600));
     rustix::fs::lremovexattr(&upper, VALUE).unwrap();
     assert_eq!(look("file"), (Kind::File, 0, 0, 0o600));
 }

@@ -80,7 +80,8 @@ impl DirectoryLayer {
     /// As [`Self::open`].
     pub fn open_marked(path: &Path, lasting: bool) -> Result<Self, DiskError> {
         let layer = Self::open(path)?;
-        let is_override = |(name, _): &(Vec<u8>, Vec<u8>)| name == marks::OVERRIDE;
+        let is_override =
+            |(name, _): &(Vec<u8>, Vec<u8>)| name == marks::HAS_ASIDE || name == marks::OVERRIDE;
         // Who may not look at the directory's own attributes sees what the disk has.
         let overridden = layer.tree.extended_attributes(&[]).is_ok_and(|all| all.iter().any(is_override));
         Ok(Self { marked: true, lasting, overridden, ..layer })

@@ -33,6 +33,10 @@ pub const LENGTH: &[u8] = b"user.slotfs.length";
 /// On the upper directory itself: there may be files that have attributes only.
 pub const HAS_BARE: &[u8] = b"user.slotfs.bare";
 
+/// On the upper directory itself: owners and modes may be kept aside. The value is its own, as [`OVERRIDE`] would have it;
+/// where that is on the root of a layer, fuse-overlayfs fails on everything that has none.
+pub const HAS_ASIDE: &[u8] = b"user.slotfs.aside";
+
 /// What stands before the name of an attribute that only root may set, and a server that is not root has been given.
 const ASIDE: &[u8] = b"user.slotfs.aside.";
 
@@ -185,7 +189,9 @@ pub(super) fn shown_attributes(
     extended: &ExtendedAttributes,
     overridden: bool,
 ) -> Attributes {
-    if overridden && let Some(kept) = find(extended, OVERRIDE).and_then(OverrideStat::parse) {
+    let kept =
+        || find(extended, HAS_ASIDE).or_else(|| find(extended, OVERRIDE)).and_then(OverrideStat::parse);
+    if overridden && let Some(kept) = kept() {
         kept.apply(&mut attributes);
     }
     if attributes.kind == Kind::File
@@ -229,6 +235,7 @@ mod tests {
             REDIRECT,
             IMPURE,
             INODE,
+            HAS_ASIDE,
             NODE,
             WHITEOUT,
             METACOPY,

@@ -1,8 +1,8 @@
 //! What an upper directory shows that its disk does not hold, because who serves may not set it there: owners, modes,
 //! attributes of root's. How it is written is in [`super::rights`].
 //!
-//! *Layout:* a file or directory has [`OVERRIDE`]; so has the upper directory itself where there is anything of the kind, and
-//! without that nobody looks. Symbolic links, fifos and sockets, which carry no such attributes, stay what they are, and
+//! *Layout:* a file or directory has [`OVERRIDE`]. The upper directory itself has [`HAS_ASIDE`] where there is anything of the
+//! kind (or [`OVERRIDE`], if others have made it), and without that nobody looks. Symbolic links, fifos and sockets, which carry no such attributes, stay what they are, and
 //! have a further name in the index that says it: `{number}.aside.{value}`, number in hexadecimal, value as in the
 //! attribute. As long as that name is there, the host gives their inode number to nothing else.
 //!
@@ -10,14 +10,14 @@
 //! or bears its name, never for another one that came to its place.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access_list::{ACCESS, with_mode};
 use super::format::{device_of, unless_unreadable};
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, Spot, Stat};
-use crate::layer::marks::{OVERRIDE, OverrideStat, aside_name, is_aside, shown_name, stored_name};
+use crate::layer::marks::{HAS_ASIDE, OVERRIDE, OverrideStat, aside_name, is_aside, shown_name, stored_name};
 use crate::node::{Attributes, Kind};
 
 const INFIX: &str = ".aside.";
@@ -27,6 +27,8 @@ const INFIX: &str = ".aside.";
 pub(crate) struct Aside {
     /// Whether there may be anything.
     marked: AtomicBool,
+    /// Inode of the upper directory itself.
+    root: AtomicU64,
     records: Mutex<Records>,
     /// Held while a value that depends on the one before is written.
     changing: Mutex<()>,
@@ -84,7 +86,9 @@ impl Aside {
         root: &Arc<Directory>,
         index: Option<&Arc<Directory>>,
     ) -> Result<(), DiskError> {
-        let marked = Spot::named(root, b".").xattr(OVERRIDE)?.is_some();
+        let spot = Spot::named(root, b".");
+        let marked = spot.xattr(HAS_ASIDE)?.is_some() || spot.xattr(OVERRIDE)?.is_some();
+        self.root.store(spot.stat()?.map_or(0, |stat| stat.inode), Ordering::Release);
         let mut found = Records::default();
         for entry in index.filter(|_| marked).map_or(Ok(Vec::new()), |index| index.list())? {
             let Some((number, stat)) = parse(&entry.name) else { continue };
@@ -105,6 +109,11 @@ impl Aside {
         self.marked.store(marked, Ordering::Release);
     }
 
+    /// Tells whether this is the upper directory itself.
+    pub(super) fn is_root(&self, stat: &Stat) -> bool {
+        stat.inode == self.root.load(Ordering::Acquire)
+    }
+
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +128,8 @@ impl Aside {
             return Ok(None);
         }
         if carries(stat.attributes.kind) {
-            let value = unless_unreadable(spot.xattr(OVERRIDE))?;
+            let own = if self.is_root(stat) { spot.xattr(HAS_ASIDE)? } else { None };
+            let value = if own.is_some() { own } else { unless_unreadable(spot.xattr(OVERRIDE))? };
             return Ok(value.as_deref().and_then(OverrideStat::parse));
         }
         Ok(self.records().by_inode.get(&stat.inode).map(|record| record.stat))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::duplicate::copy_attributes;
 use crate::disk::DiskError;
 use crate::disk::unix::{Directory, SetTimes, Spot, XattrFlag};
-use crate::layer::marks::{OVERRIDE, OverrideStat};
+use crate::layer::marks::{HAS_ASIDE, OVERRIDE, OverrideStat};
 use crate::node::Kind;
 
 /// Moves what is at `path` in the upper directory `from` to the same path in `to`, on the same disk, with the
@@ -49,12 +49,13 @@ pub fn carry(from: &Arc<Directory>, to: &Arc<Directory>, path: &[Vec<u8>]) -> Re
 /// What is kept aside counts only where the directory itself says that there is something.
 fn expect_aside(from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), DiskError> {
     let (from, to) = (Spot::named(from, b"."), Spot::named(to, b"."));
-    if from.xattr(OVERRIDE)?.is_none() || to.xattr(OVERRIDE)?.is_some() {
+    let is_marked = from.xattr(HAS_ASIDE)?.is_some() || from.xattr(OVERRIDE)?.is_some();
+    if !is_marked || to.xattr(HAS_ASIDE)?.is_some() {
         return Ok(());
     }
     let Some(stat) = to.stat()? else { return Ok(()) };
     let value = OverrideStat::of(&stat.attributes).value(Kind::Directory);
-    to.set_xattr(OVERRIDE, value.as_bytes(), XattrFlag::Set)
+    to.set_xattr(HAS_ASIDE, value.as_bytes(), XattrFlag::Set)
 }
 
 #[cfg(test)]

@@ -60,8 +60,6 @@ pub struct Upper {
     rights: Rights,
     /// Whether files may be given to other users.
     may_give_away: bool,
-    /// Inode of the upper directory itself.
-    root_inode: u64,
     /// Which layers the inode numbers in attributes and index are about.
     layers: OnceLock<String>,
     /// Whether a 0/0 character device can be made here, which overlayfs prefers as whiteout.
@@ -167,7 +165,6 @@ impl Upper {
         let aside = aside::Aside::load(&root, Some(&index_directory))?;
         let index = index::Index::load(&index_directory, &aside)?;
         aside.clean(&index_directory)?;
-        let root_inode = root.stat(b".")?.map_or(0, |stat| stat.inode);
         Ok(Self {
             path: upper.clone(),
             root,
@@ -177,7 +174,6 @@ impl Upper {
             aside: Arc::new(aside),
             rights,
             may_give_away,
-            root_inode,
             layers: OnceLock::new(),
             device_whiteouts: devices && whiteouts == WhiteoutForm::Best,
             bare_noted: AtomicBool::new(false),

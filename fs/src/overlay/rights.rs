@@ -16,7 +16,7 @@ use crate::disk::DiskError;
 use crate::disk::unix::{
     Directory, NO_ATTRIBUTE, Spot, Stat, XattrFlag, is_access_denied, is_in_group, is_root,
 };
-use crate::layer::marks::{OVERRIDE, OverrideStat, aside_name, stored_name};
+use crate::layer::marks::{HAS_ASIDE, OVERRIDE, OverrideStat, aside_name, stored_name};
 use crate::node::{Attributes, Kind};
 
 const SET_ID: u32 = 0o6000;
@@ -221,7 +221,7 @@ impl Upper {
         if !self.aside.is_marked() {
             return Ok(());
         }
-        if stat.inode == self.root_inode {
+        if self.aside.is_root(stat) {
             // It says that there may be others.
             return self.set_value(spot, stat, held);
         }
@@ -233,11 +233,12 @@ impl Upper {
 
     /// Writes the value. A file that somebody else put there may have a mode that forbids it.
     fn set_value(&self, spot: &Spot, stat: &Stat, value: OverrideStat) -> Result<(), DiskError> {
+        let name = if self.aside.is_root(stat) { HAS_ASIDE } else { OVERRIDE };
         let value = value.value(stat.attributes.kind);
-        match spot.set_xattr(OVERRIDE, value.as_bytes(), XattrFlag::Set) {
+        match spot.set_xattr(name, value.as_bytes(), XattrFlag::Set) {
             Err(error) if is_access_denied(&error) => {
                 spot.set_mode(stat.attributes.mode | 0o700)?;
-                spot.set_xattr(OVERRIDE, value.as_bytes(), XattrFlag::Set)
+                spot.set_xattr(name, value.as_bytes(), XattrFlag::Set)
             }
             other => other,
         }

@@ -137,7 +137,7 @@ fn everybody_may_what_he_may_on_a_disk(by_root: bool) {
     if by_root {
         assert!(on_disk.contains("./new/own/closed/file") && !on_disk.contains("# file"), "{on_disk}");
     } else {
-        assert_eq!(on_disk, "# file: .\n");
+        assert!(on_disk.starts_with("# file: "), "{on_disk}");
     }
 }
 

@@ -9,6 +9,7 @@ mod diff;
 mod live;
 mod live_reset;
 mod marks;
+mod owners;
 mod reset;
 mod snapshot;
 mod support;
