@@ -426,7 +426,7 @@ fn changes_are_told_and_archived_as_they_are_shown() {
         let path = String::from_utf8(change.path.join(&b'/')).unwrap();
         let how = match &change.difference {
             Difference::Changed(parts) => format!("{} {} {}", parts.content, parts.mode, parts.owner),
-            other => format!("{other:?}"),
+            other @ (Difference::Added { .. } | Difference::Removed) => format!("{other:?}"),
         };
         let now = change.now.unwrap();
         parts.insert(path, (how, now.user, now.group, now.mode));

@@ -237,7 +237,8 @@ impl Upper {
         let value = value.value(stat.attributes.kind);
         match spot.set_xattr(name, value.as_bytes(), XattrFlag::Set) {
             Err(error) if is_access_denied(&error) => {
-                spot.set_mode(stat.attributes.mode | 0o700)?;
+                let needed = if stat.attributes.kind == Kind::Directory { 0o700 } else { 0o600 };
+                spot.set_mode(stat.attributes.mode | needed)?;
                 spot.set_xattr(name, value.as_bytes(), XattrFlag::Set)
             }
             other => other,
@@ -274,6 +275,9 @@ impl Upper {
                     return Err(error);
                 };
                 let shown = OverrideStat::of(&self.aside.shown(spot, &stat)?);
+                if self.fits(&stat.attributes, &shown) {
+                    return Err(error);
+                }
                 self.expect_aside()?;
                 self.keep(spot, &stat, shown)?;
                 action()
@@ -377,10 +381,18 @@ impl Upper {
             return self.keep(spot, &stat, wanted);
         }
         self.expect_aside()?;
+        let before = self.aside.stat(spot, &stat)?;
         self.set_value(spot, &stat, wanted)?;
         let disk = mode_on_disk(&stat.attributes, &wanted);
-        set(&with_mode(list.to_vec(), disk))?;
-        spot.set_mode(disk)
+        let done = set(&with_mode(list.to_vec(), disk)).and_then(|()| spot.set_mode(disk));
+        if done.is_err() {
+            // The disk may have no lists at all.
+            match before {
+                Some(before) => self.set_value(spot, &stat, before)?,
+                None => spot.remove_xattr(OVERRIDE)?,
+            }
+        }
+        done
     }
 
     /// Makes what was kept aside of symbolic links, fifos and sockets durable.
@@ -408,9 +420,10 @@ impl Upper {
 fn mode_on_disk(disk: &Attributes, wanted: &OverrideStat) -> u32 {
     let is_own = (disk.user, disk.group) == (wanted.user, wanted.group);
     let others = if is_own { wanted.mode & 0o077 } else { 0 };
-    match disk.kind {
-        Kind::Directory => 0o700 | others | wanted.mode & STICKY,
-        _ => 0o600 | wanted.mode & 0o100 | others,
+    if disk.kind == Kind::Directory {
+        0o700 | others | wanted.mode & STICKY
+    } else {
+        0o600 | wanted.mode & 0o100 | others
     }
 }
 

@@ -151,6 +151,36 @@ fn everybody_may_what_he_may_on_a_disk_where_an_ordinary_user_serves() {
     everybody_may_what_he_may_on_a_disk(false);
 }
 
+/// An upper directory may come from elsewhere: with modes that keep its own owner out.
+#[test]
+fn files_that_shut_their_server_out_are_served() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let Some(user) = Ordinary::letting_others_in() else { return };
+    let folder = user.home().path("layers");
+    for name in ["lower", "upper", "work", "target"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        user.own(&folder.join(name));
+    }
+    user.shell(&format!(
+        "cd '{}/upper' && echo x | tee fixed none > written && chmod 444 fixed && chmod 0 none",
+        folder.display()
+    ))
+    .success();
+    let served = Served { user: &user, by_root: false, target: folder.join("target") };
+    served.mount();
+    let script = "stat -c '%a %n' *; for name in *; do echo more >> $name; done; cat *; stat -c '%a %n' *; chown 1:1 *";
+    assert_eq!(
+        run(&user, &served.target, script),
+        "444 fixed\n0 none\n644 written\nx\nmore\nx\nmore\nx\nmore\n444 fixed\n0 none\n644 written\n"
+    );
+    served.unmount();
+    served.mount();
+    assert_eq!(run(&user, &served.target, "stat -c '%a %u %n' *"), "444 1 fixed\n0 1 none\n644 1 written\n");
+    served.unmount();
+}
+
 /// Without `user_allow_other` the mount is its user's alone, and says so where others were asked for.
 #[test]
 fn others_stay_out_where_the_machine_does_not_let_them_in() {
