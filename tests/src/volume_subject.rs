@@ -75,7 +75,10 @@ pub fn layers() -> (Vec<PlacedLayer>, Model) {
         at_root("over", over.build().expect(built)),
         single,
     ];
-    (layers, merged())
+    let mut model = merged();
+    // Who may not give the upper directory away has its root.
+    model.set_owner(Model::ROOT, nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    (layers, model)
 }
 
 fn merged() -> Model {

@@ -125,3 +125,36 @@ fn regressions() {
         }
     }
 }
+
+/// The whole of the above in a process that may do nothing but what ordinary users may.
+#[test]
+fn an_ordinary_users_process_is_no_different() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::process::Command;
+
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Then this one is such a process.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &std::path::Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    // Where the user may run it.
+    let (program, place) = (folder.path().join("test"), folder.path().join("place"));
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    chown(&place, Some(NOBODY), Some(NOBODY)).unwrap();
+    open(folder.path());
+    open(&program);
+    let done = Command::new("setpriv")
+        .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])
+        .args(["--clear-groups", "--"])
+        .arg(&program)
+        .envs([("TMPDIR", place.as_os_str()), ("PROPTEST_CASES", "24".as_ref())])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("6 passed"), "{said}");
+}
