@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid};
 use slotfs_fs::driver::MountOptions;
 use slotfs_fs::node::Kind;
-use slotfs_fs::overlay::Upper;
+use slotfs_fs::overlay::{Upper, UpperForm};
 use slotfs_fs::volume::{PlacedLayer, RenameMode, Volume, VolumeOptions};
 
 use crate::model::ModelError;
@@ -28,6 +28,7 @@ pub struct MountedSubject {
     layers: Vec<PlacedLayer>,
     options: fn(&mut MountOptions),
     bare_copies: Option<u64>,
+    form: UpperForm,
 }
 
 impl MountedSubject {
@@ -39,14 +40,16 @@ impl MountedSubject {
         layers: Vec<PlacedLayer>,
         options: fn(&mut MountOptions),
         bare_copies: Option<u64>,
+        form: UpperForm,
     ) -> Option<Self> {
         let held = [const { None }; PLACES];
-        let mut subject = Self { held, mounted: None, folder, layers, options, bare_copies };
+        let mut subject = Self { held, mounted: None, folder, layers, options, bare_copies, form };
         subject.start().then_some(subject)
     }
 
     fn start(&mut self) -> bool {
-        let upper = Upper::open(&self.folder.join("upper"), &self.folder.join("work")).expect("it opens");
+        let upper = Upper::open_with(&self.folder.join("upper"), &self.folder.join("work"), self.form);
+        let upper = upper.expect("it opens");
         let options =
             VolumeOptions { devices: true, bare_copies: self.bare_copies, ..VolumeOptions::default() };
         let volume = Volume::new(self.layers.clone(), Some(upper), options).expect("it starts");

@@ -249,7 +249,7 @@ fn so_it_is_through_a_mount() {
         // The kernel tells no ordinary FUSE server of `syncfs(2)`.
         operations.retain(|operation| !matches!(operation, Operation::SyncAll));
         survives((seed, operations), |disk| {
-            MountedSubject::new(disk.into(), layers().0, |_| {}, bare_copies(seed))
+            MountedSubject::new(disk.into(), layers().0, |_| {}, bare_copies(seed), UpperForm::default())
         });
     }
 }

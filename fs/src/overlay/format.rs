@@ -9,7 +9,7 @@
 //! | inode number of a copied-up file or directory | `user.slotfs.inode` = decimal number, `:`, which layers it is about |
 //! | file with attributes only | `user.overlay.metacopy` (empty), `user.overlay.redirect` = path of its content in the layers, `user.slotfs.length` = its length, `:`, which layers have it; a sparse file |
 //! | device that cannot be made, and every 0/0 device of a user | empty file with `user.slotfs.node` = `c` or `b`, device number |
-//! | owner and mode that the disk does not hold | `user.containers.override_stat`, see [`super::aside`] |
+//! | owner and mode that the disk does not hold | `user.containers.override_stat`, see `aside.rs` |
 //!
 //! An attribute that a user of the volume gives such a name is stored under `user.overlay.overlay.…` or
 //! `user.slotfs.slotfs.…`, as the kernel does it, so that overlays nest.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `{number}` | a hard link to the copied-up file, symbolic link or special file |
 //! | `{number}.left` | a symbolic link whose target says how many names in the layers still show this node |
-//! | `{number}.aside.{value}` | what is shown of a symbolic link, fifo or socket; see [`super::aside`] |
+//! | `{number}.aside.{value}` | what is shown of a symbolic link, fifo or socket; see `aside.rs` |
 //! | `layers` | a symbolic link whose target says which layers the numbers are about |
 //!
 //! So all names of a hard-linked file of a slot show the one copied-up file, whichever of them was written

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use slotfs_fs::driver::{MountOptions, OpenMode};
+use slotfs_fs::overlay::UpperForm;
 use slotfs_tests::model::ModelError;
 use slotfs_tests::mounted_subject::MountedSubject;
 use slotfs_tests::operations::{Operation, operation};
@@ -15,6 +16,7 @@ fn run(
     operations: &[Operation],
     options: fn(&mut MountOptions),
     bare_copies: Option<u64>,
+    form: UpperForm,
 ) -> Result<(), TestCaseError> {
     // Modes are what they are asked to be.
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -22,7 +24,7 @@ fn run(
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
     let folder = folder.path().to_path_buf();
-    let Some(mut subject) = MountedSubject::new(folder, layers, options, bare_copies) else {
+    let Some(mut subject) = MountedSubject::new(folder, layers, options, bare_copies, form) else {
         return Ok(());
     };
     let mut inodes = BTreeMap::new();
@@ -67,20 +69,27 @@ proptest! {
 
     #[test]
     fn a_mount_behaves_as_the_oracle_says(operations in prop::collection::vec(operation(), 1..30)) {
-        run(&operations, |_| {}, None)?;
+        run(&operations, |_| {}, None, UpperForm::default())?;
     }
 
     #[test]
     fn a_mount_without_passthrough_behaves_as_the_oracle_says(
         operations in prop::collection::vec(operation(), 1..30)
     ) {
-        run(&operations, |options| options.open = OpenMode::Requests, None)?;
+        run(&operations, |options| options.open = OpenMode::Requests, None, UpperForm::default())?;
+    }
+
+    #[test]
+    fn a_mount_that_keeps_owners_and_modes_aside_behaves_as_the_oracle_says(
+        operations in prop::collection::vec(operation(), 1..30)
+    ) {
+        run(&operations, |_| {}, None, UpperForm::ORDINARY)?;
     }
 
     #[test]
     fn a_mount_whose_copies_come_without_content_behaves_as_the_oracle_says(
         operations in prop::collection::vec(operation(), 1..30)
     ) {
-        run(&operations, |_| {}, Some(1))?;
+        run(&operations, |_| {}, Some(1), UpperForm::default())?;
     }
 }
