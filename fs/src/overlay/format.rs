@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use super::Upper;
 use super::aside::Aside;
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_root};
+use crate::disk::unix::{Directory, Spot, Stat, XattrFlag, is_access_denied, is_root};
 use crate::layer::LayerError;
 use crate::layer::marks::trusted;
 pub use crate::layer::marks::{
@@ -205,7 +205,14 @@ impl Upper {
         name: &[u8],
         numbered: bool,
     ) -> Result<Found, DiskError> {
-        let Some((stat, found)) = look(directory, name, &self.aside)? else { return Ok(Found::Nothing) };
+        let looked = match look(directory, name, &self.aside) {
+            Err(error) if is_access_denied(&error) => {
+                self.open_up(directory, name)?;
+                look(directory, name, &self.aside)
+            }
+            looked => looked,
+        };
+        let Some((stat, found)) = looked? else { return Ok(Found::Nothing) };
         let Found::Entry(mut entry) = found else { return Ok(found) };
         entry.number = self.indexed_number(stat.inode);
         if numbered && entry.number.is_none() && matches!(stat.attributes.kind, Kind::File | Kind::Directory)

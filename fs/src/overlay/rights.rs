@@ -14,7 +14,7 @@ use super::aside::carries;
 use super::format::unless_unreadable;
 use crate::disk::DiskError;
 use crate::disk::unix::{
-    Directory, NO_ATTRIBUTE, Spot, Stat, XattrFlag, is_access_denied, is_in_group, is_root,
+    Directory, NO_ATTRIBUTE, Spot, Stat, XattrFlag, is_access_denied, is_in_group, is_root, own_ids,
 };
 use crate::layer::marks::{HAS_ASIDE, OVERRIDE, OverrideStat, aside_name, stored_name};
 use crate::node::{Attributes, Kind};
@@ -284,6 +284,27 @@ impl Upper {
             }
             other => other,
         }
+    }
+
+    /// Makes sure that who serves may do everything in the directory `name`: somebody else may have put it there with a mode
+    /// that forbids it, which is kept aside then.
+    ///
+    /// # Errors
+    /// What the host reports.
+    pub(crate) fn open_up(&self, parent: &Arc<Directory>, name: &[u8]) -> Result<(), DiskError> {
+        if self.may_give_away {
+            return Ok(());
+        }
+        let is_closed = |stat: &Stat| stat.attributes.mode & 0o700 != 0o700;
+        let Some(stat) = parent.stat(name)?.filter(is_closed) else { return Ok(()) };
+        if stat.attributes.kind != Kind::Directory || stat.attributes.user != own_ids().0 {
+            return Ok(());
+        }
+        let spot = Spot::named(parent, name);
+        let _alone = self.aside.changing();
+        let shown = OverrideStat::of(&self.aside.shown(&spot, &stat)?);
+        self.expect_aside()?;
+        self.keep(&spot, &stat, shown)
     }
 
     /// Sets the attribute that users call `name`.

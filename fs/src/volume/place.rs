@@ -81,6 +81,7 @@ impl Volume {
             }
         };
         for (id, name) in steps.into_iter().rev() {
+            upper.open_up(&current, &name)?;
             current = Arc::new(current.child(&name)?);
             lock(&self.open_directories).put(id, &current);
         }

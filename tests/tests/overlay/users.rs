@@ -153,7 +153,7 @@ fn everybody_may_what_he_may_on_a_disk_where_an_ordinary_user_serves() {
 
 /// An upper directory may come from elsewhere: with modes that keep its own owner out.
 #[test]
-fn files_that_shut_their_server_out_are_served() {
+fn what_shuts_its_server_out_is_served() {
     if missing_fuse().is_some() {
         return;
     }
@@ -163,21 +163,25 @@ fn files_that_shut_their_server_out_are_served() {
         std::fs::create_dir_all(folder.join(name)).unwrap();
         user.own(&folder.join(name));
     }
-    user.shell(&format!(
-        "cd '{}/upper' && echo x | tee fixed none > written && chmod 444 fixed && chmod 0 none",
-        folder.display()
-    ))
-    .success();
+    let fill = "echo x | tee fixed none > written; chmod 444 fixed; chmod 0 none; mkdir -p closed/inner; \
+                echo in > closed/inner/file; chmod 500 closed/inner; chmod 0 closed";
+    user.shell(&format!("cd '{}/upper' && {fill}", folder.display())).success();
     let served = Served { user: &user, by_root: false, target: folder.join("target") };
     served.mount();
-    let script = "stat -c '%a %n' *; for name in *; do echo more >> $name; done; cat *; stat -c '%a %n' *; chown 1:1 *";
+    let script = "files='fixed none written'; stat -c '%a %n' $files; for name in $files; do echo more >> $name; done; \
+                  cat $files; stat -c '%a %n' $files; chown 1:1 $files";
     assert_eq!(
         run(&user, &served.target, script),
         "444 fixed\n0 none\n644 written\nx\nmore\nx\nmore\nx\nmore\n444 fixed\n0 none\n644 written\n"
     );
+    let script = "touch closed/inner/new && stat -c '%a %n' closed closed/inner && ls closed/inner";
+    assert_eq!(run(&user, &served.target, script), "0 closed\n500 closed/inner\nfile\nnew\n");
     served.unmount();
     served.mount();
-    assert_eq!(run(&user, &served.target, "stat -c '%a %u %n' *"), "444 1 fixed\n0 1 none\n644 1 written\n");
+    assert_eq!(
+        run(&user, &served.target, "stat -c '%a %u %n' *"),
+        "0 65534 closed\n444 1 fixed\n0 1 none\n644 1 written\n"
+    );
     served.unmount();
 }
 
