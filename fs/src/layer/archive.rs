@@ -1,15 +1,16 @@
 //! A layer's tree as a tar archive that comes out the same each time: entries sorted, nobody's, whole seconds.
 //!
 //! Symbolic links are kept or followed: FlavorPack's launchers refuse archives that hold them. Every name of a file has
-//! content of its own, because one of the launchers drops further names without a word.
+//! content of its own unless [`Detail`] says otherwise, because one of the launchers drops further names without a word.
 //!
 //! **Invariant:** a link that is followed never leads out of the tree, and the walk ends whatever links there are.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use super::tar::{Entry, TarWriter};
-use super::{Layer, LayerError, LayerNode};
+use super::{ExtendedAttributes, Layer, LayerError, LayerNode};
 use crate::node::{Attributes, Kind, Timestamp};
 
 /// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
@@ -27,6 +28,21 @@ pub enum Links {
     Keep,
 }
 
+/// How much of each entry an archive holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Permission bits and whole seconds.
+    Plain,
+    /// All that a slot shows again: also the sticky bit, nanoseconds, extended attributes of users, fifos, and how the
+    /// root is.
+    Whole {
+        /// Whether further names of a file stay names of that file.
+        hard_links: bool,
+        /// User and group whose files need not be named: who mounts a slot owns what is in it.
+        owner: (u32, u32),
+    },
+}
+
 /// How an archive is made.
 #[derive(Clone, Debug)]
 pub struct TreeOptions {
@@ -38,6 +54,8 @@ pub struct TreeOptions {
     pub latest: Option<i64>,
     /// Entries that an archive may have.
     pub entries: u32,
+    /// How much of each entry it holds.
+    pub detail: Detail,
 }
 
 /// Something that the archive does not hold as the tree has it.
@@ -112,14 +130,16 @@ pub fn write_tree(
     let mut report = TreeReport::default();
     let mut changed = None;
     let mut directory = Vec::new();
-    let walked = walk(layer, options, &mut report, &mut |path, node, attributes, link| {
-        let parent = path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]);
-        if parent != directory || attributes.size >= LARGE_FILE {
+    let walked = walk(layer, options, &mut report, &mut |entry, node, is_further_name| {
+        let parent = parent_of(&entry.path);
+        if parent != directory || entry.node.size >= LARGE_FILE {
             parent.clone_into(&mut directory);
             tar.may_cut()?;
         }
-        let entry = Entry { path, link, node: attributes, attributes: Vec::new() };
-        if attributes.kind != Kind::File {
+        if is_further_name {
+            return Ok(tar.hard_link(&entry)?);
+        }
+        if entry.node.kind != Kind::File {
             return Ok(tar.entry(&entry)?);
         }
         let mut failed = None;
@@ -155,12 +175,12 @@ pub fn write_tree(
 /// The tree cannot be read.
 pub fn measure_tree(layer: &dyn Layer, options: &TreeOptions) -> Result<u64, TreeError> {
     let mut report = TreeReport::default();
-    walk(layer, options, &mut report, &mut |_, _, _, _| Ok(()))?;
+    walk(layer, options, &mut report, &mut |_, _, _| Ok(()))?;
     Ok(report.bytes)
 }
 
-/// Told of one entry: its path in the archive, node, attributes, and a link's target.
-type Each<'a> = dyn FnMut(Vec<u8>, LayerNode, Attributes, Vec<u8>) -> Result<(), TreeError> + 'a;
+/// Told of one entry, its node, and whether it is one more name of the entry that it links to.
+type Each<'a> = dyn FnMut(Entry, LayerNode, bool) -> Result<(), TreeError> + 'a;
 
 fn walk(
     layer: &dyn Layer,
@@ -168,10 +188,13 @@ fn walk(
     report: &mut TreeReport,
     each: &mut Each<'_>,
 ) -> Result<(), TreeError> {
-    let mut walk = Walk { layer, options, report, each };
+    let mut walk = Walk { layer, options, report, each, names: HashMap::new() };
     let root = layer.root();
     let attributes = layer.attributes(root)?;
     let mut path = Vec::new();
+    if options.prefix.is_empty() && options.detail != Detail::Plain {
+        walk.entry(b".".to_vec(), root, attributes, Vec::new())?;
+    }
     for (position, name) in options.prefix.iter().enumerate() {
         path = below(&path, name);
         let is_last = position + 1 == options.prefix.len();
@@ -224,6 +247,8 @@ struct Walk<'a, 'b> {
     options: &'a TreeOptions,
     report: &'a mut TreeReport,
     each: &'a mut Each<'b>,
+    /// The first name of each file that may have another one.
+    names: HashMap<LayerNode, Vec<u8>>,
 }
 
 impl Walk<'_, '_> {
@@ -262,6 +287,10 @@ impl Walk<'_, '_> {
                 self.entry(path, node, attributes, Vec::new())?;
                 Ok(None)
             }
+            Kind::Fifo if self.options.detail != Detail::Plain => {
+                self.entry(path, node, attributes, Vec::new())?;
+                Ok(None)
+            }
             Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => {
                 self.differs(&path, "is neither a file nor a directory: left out");
                 Ok(None)
@@ -279,8 +308,8 @@ impl Walk<'_, '_> {
         if attributes.mode & 0o6000 != 0 {
             self.differs(&path, "has set-user-ID or set-group-ID bits: they are left out");
         }
-        let seconds = attributes.modified.seconds;
-        let seconds = self.options.latest.map_or(seconds, |latest| seconds.min(latest));
+        let time = attributes.modified;
+        let seconds = self.options.latest.map_or(time.seconds, |latest| time.seconds.min(latest));
         let report = &mut *self.report;
         report.newest = if report.entries == 0 { seconds } else { report.newest.max(seconds) };
         report.entries += 1;
@@ -289,11 +318,56 @@ impl Walk<'_, '_> {
         }
         let mut plain = Attributes::bare(attributes.kind, attributes.mode & 0o777);
         plain.modified = Timestamp { seconds, nanoseconds: 0 };
-        if attributes.kind == Kind::File {
-            plain.size = attributes.size;
-            report.bytes += attributes.size;
+        let mut entry = Entry { path, link, node: plain, attributes: Vec::new() };
+        if let Detail::Whole { hard_links, owner } = self.options.detail {
+            entry.node.mode = attributes.mode & 0o1777;
+            if seconds == time.seconds {
+                entry.node.modified = time;
+            }
+            if (attributes.user, attributes.group) != owner {
+                self.differs(
+                    &entry.path,
+                    "belongs to somebody else: in a package it belongs to who mounts it",
+                );
+            }
+            entry.attributes = self.extended(node, &entry.path)?;
+            if self.is_further_name(&mut entry, node, attributes.links, hard_links) {
+                return (self.each)(entry, node, true);
+            }
         }
-        (self.each)(path, node, plain, link)
+        if attributes.kind == Kind::File {
+            entry.node.size = attributes.size;
+            self.report.bytes += attributes.size;
+        }
+        (self.each)(entry, node, false)
+    }
+
+    /// Returns the attributes that a slot shows again.
+    fn extended(&mut self, node: LayerNode, path: &[u8]) -> Result<ExtendedAttributes, TreeError> {
+        let mut attributes = self.layer.extended_attributes(node)?;
+        let all = attributes.len();
+        attributes.retain(|(name, _)| name.starts_with(b"user."));
+        if attributes.len() < all {
+            self.differs(path, "has an access list or other attributes of the system: they are left out");
+        }
+        Ok(attributes)
+    }
+
+    /// Makes the entry one more name of an earlier one, if it is and that can be kept.
+    fn is_further_name(&mut self, entry: &mut Entry, node: LayerNode, links: u32, kept: bool) -> bool {
+        if entry.node.kind == Kind::Directory || links < 2 {
+            return false;
+        }
+        let Some(first) = self.names.get(&node) else {
+            self.names.insert(node, entry.path.clone());
+            return false;
+        };
+        if kept {
+            entry.link.clone_from(first);
+        } else {
+            self.differs(&entry.path, "is one more name of a file: it becomes a file of its own");
+        }
+        kept
     }
 
     fn differs(&mut self, path: &[u8], what: &'static str) {
@@ -342,6 +416,10 @@ fn components(target: &[u8], path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
     Ok(names.rev().map(<[u8]>::to_vec).collect())
 }
 
+fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash])
+}
+
 fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
     if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
 }
@@ -361,7 +439,7 @@ mod tests {
     use crate::layer::memory::{MemoryLayer, MemoryLayerBuilder};
 
     fn options(links: Links) -> TreeOptions {
-        TreeOptions { prefix: Vec::new(), links, latest: None, entries: 1000 }
+        TreeOptions { prefix: Vec::new(), links, latest: None, entries: 1000, detail: Detail::Plain }
     }
 
     fn archive(layer: &MemoryLayer, options: &TreeOptions) -> Result<(Vec<String>, TreeReport), TreeError> {

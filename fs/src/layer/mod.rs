@@ -12,6 +12,7 @@ pub mod override_stat;
 pub mod slot;
 pub mod stack;
 pub(crate) mod tar;
+pub mod without;
 
 use std::fmt::Debug;
 use std::fs::File;

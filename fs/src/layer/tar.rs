@@ -72,6 +72,11 @@ impl<'a> TarWriter<'a> {
         self.header(entry, kind, 0, Vec::new())
     }
 
+    /// Writes an entry that is one more name of `entry.link`.
+    pub(crate) fn hard_link(&mut self, entry: &Entry) -> io::Result<()> {
+        self.header(entry, EntryType::Link, 0, Vec::new())
+    }
+
     /// Writes a file of `entry.node.size` bytes that `read` gets at an offset.
     pub(crate) fn content(
         &mut self,

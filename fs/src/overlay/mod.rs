@@ -8,6 +8,7 @@
 //! **Invariant:** `upper/` changes by single renames, links and removals of complete things, so that it is
 //! whole after a kill at any moment; nothing in `work/` is ever worth keeping.
 
+pub mod above;
 pub(crate) mod access_list;
 pub mod allowance;
 mod archive;
@@ -37,6 +38,7 @@ use crate::disk::unix::{Directory, NewSpecial, Spot, XattrFlag};
 use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 
+pub use above::{Above, Rest};
 pub use archive::{ArchiveError, LeftOut, write_archive};
 pub use changes::{Change, Difference, Parts, changes};
 pub use drop_owned::{Dropped, drop_owned};

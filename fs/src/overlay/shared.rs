@@ -26,7 +26,15 @@ pub(crate) struct SharedName {
 /// Returns every name of the layers that shows a changed file and is not in the upper directory, sorted by path. Names
 /// in directories that were moved are not among them.
 pub(crate) fn shared_names(view: &View, stack: &Stack) -> Result<Vec<SharedName>, LayerError> {
-    let numbers = view.numbers_with_names_left(&stack.fingerprint())?;
+    names_of(view, stack, &view.numbers_with_names_left(&stack.fingerprint())?)
+}
+
+/// Returns every name of the layers' nodes `numbers` that shows and is not in the upper directory, sorted by path.
+pub(crate) fn names_of(
+    view: &View,
+    stack: &Stack,
+    numbers: &BTreeSet<u64>,
+) -> Result<Vec<SharedName>, LayerError> {
     if numbers.is_empty() {
         return Ok(Vec::new());
     }

@@ -14,6 +14,7 @@ mod gate;
 mod handle;
 mod link;
 mod look;
+mod part;
 mod place;
 mod read;
 mod remove;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub use bare::BareFile;
 pub use error::FsError;
 pub use gate::{Changing, Hold};
+pub use part::VolumePart;
 pub use replace::Forgotten;
 pub use types::*;
 

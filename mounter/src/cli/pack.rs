@@ -12,20 +12,82 @@ use slotfs_fs::package::{Limits, Package, PackageKind};
 
 use super::context::Context;
 use super::failure::{Failure, FailureKind};
-use super::output::{human_duration, human_size};
+use super::output::{escaped, human_duration, human_size};
 use super::progress::Bars;
 use super::table::{Cell, Side, Table};
 use super::{confirm, package};
 use crate::extract::layers;
 use crate::host::interrupt;
 use crate::pack::manifest::Manifest;
-use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotRequest};
+use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotReport, SlotRequest};
 use crate::settings::variables;
 
 /// What a shell reports for a program that Ctrl-C ended.
 pub(super) const INTERRUPTED: u8 = 130;
 /// How many differences are told one by one.
 const TOLD: usize = 10;
+
+/// What signs a package; for every command that makes one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SigningArguments {
+    /// Sign with the private key in this file, as `slotfs keygen` makes it
+    #[arg(long, value_name = "FILE", conflicts_with = "key_seed")]
+    private_key: Option<PathBuf>,
+    /// Sign with the key that FlavorPack makes of this text; who knows the text can sign, too
+    #[arg(long, value_name = "TEXT")]
+    key_seed: Option<String>,
+}
+
+impl SigningArguments {
+    /// Returns the key, one made for this once where none is named.
+    ///
+    /// # Errors
+    /// It cannot be read, or this machine has no randomness.
+    pub(super) fn key(&self) -> Result<KeyPair, Failure> {
+        Ok(match (&self.private_key, &self.key_seed) {
+            (Some(path), _) => KeyPair::read(path)?,
+            (None, Some(seed)) => KeyPair::from_seed(seed),
+            (None, None) => KeyPair::generate()?,
+        })
+    }
+
+    /// Says where a package was signed with a key that nobody has.
+    pub(super) fn tell(&self, context: &Context) {
+        if self.private_key.is_none() && self.key_seed.is_none() {
+            context
+                .output
+                .note("signed with a key that was made for this once; `--private-key` signs with yours");
+        }
+    }
+}
+
+/// Returns how hard to compress.
+///
+/// # Errors
+/// There is no such level for the profile.
+pub(super) fn level(profile: Profile, wanted: Option<u32>) -> Result<u32, Failure> {
+    match (profile, wanted) {
+        (Profile::Compatible, Some(level @ 10..)) => {
+            Err(Failure::new(FailureKind::Usage, format!("there is no level {level} of gzip"))
+                .hint("levels are 1 to 9, and to 19 with `--profile fast`"))
+        }
+        (_, Some(level)) => Ok(level),
+        (Profile::Compatible, None) => Ok(6),
+        (Profile::Fast, None) => Ok(3),
+    }
+}
+
+/// Says what is not as it was in the sources of a slot, the first few times.
+pub(super) fn tell_differences(slot: &SlotReport, context: &Context) {
+    for difference in slot.differences.iter().take(TOLD) {
+        let path = escaped(difference.path.as_bytes());
+        context.output.warn(&format!("slot {}: `{path}` {}", slot.id, difference.what));
+    }
+    if slot.differences.len() > TOLD {
+        let rest = slot.differences.len() - TOLD;
+        context.output.warn(&format!("slot {}: {rest} more are not as in the source", slot.id));
+    }
+}
 
 /// Make a package
 ///
@@ -66,12 +128,9 @@ pub struct Arguments {
     /// to be installed nowhere [default: a script that calls slotfs]
     #[arg(long, value_name = "FILE|slotfs")]
     launcher: Option<PathBuf>,
-    /// Sign with the private key in this file, as `slotfs keygen` makes it
-    #[arg(long, value_name = "FILE", conflicts_with = "key_seed")]
-    private_key: Option<PathBuf>,
-    /// Sign with the key that FlavorPack makes of this text; who knows the text can sign, too
-    #[arg(long, value_name = "TEXT")]
-    key_seed: Option<String>,
+    /// What signs it.
+    #[command(flatten)]
+    signing: SigningArguments,
     /// For whom to make it
     #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
     profile: Profile,
@@ -111,11 +170,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         other => other?,
     };
     tell(&report, arguments, context);
-    if arguments.private_key.is_none() && arguments.key_seed.is_none() {
-        context
-            .output
-            .note("signed with a key that was made for this once; `--private-key` signs with yours");
-    }
+    arguments.signing.tell(context);
     show(&report, arguments, &request, started, context)?;
     Ok(0)
 }
@@ -173,18 +228,14 @@ fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure>
     sections.insert("package".into(), described_as);
     execution(arguments, sections)?;
     setup(arguments, sections);
-    let key = match (&arguments.private_key, &arguments.key_seed) {
-        (Some(path), _) => KeyPair::read(path)?,
-        (None, Some(seed)) => KeyPair::from_seed(seed),
-        (None, None) => KeyPair::generate()?,
-    };
+    let key = arguments.signing.key()?;
     Ok(Request {
         sections: manifest.sections,
         slots: manifest.slots,
         launcher: arguments.launcher.as_deref().map_or(Launcher::Script, Launcher::named),
         key,
         latest: latest(context)?,
-        level: level(arguments)?,
+        level: level(arguments.profile, arguments.level)?,
         links: if keeps_links(arguments) { Links::Keep } else { Links::Follow },
         profile: arguments.profile,
     })
@@ -192,18 +243,6 @@ fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure>
 
 fn keeps_links(arguments: &Arguments) -> bool {
     arguments.keep_links || arguments.profile == Profile::Fast
-}
-
-fn level(arguments: &Arguments) -> Result<u32, Failure> {
-    match (arguments.profile, arguments.level) {
-        (Profile::Compatible, Some(level @ 10..)) => {
-            Err(Failure::new(FailureKind::Usage, format!("there is no level {level} of gzip"))
-                .hint("levels are 1 to 9, and to 19 with `--profile fast`"))
-        }
-        (_, Some(level)) => Ok(level),
-        (Profile::Compatible, None) => Ok(6),
-        (Profile::Fast, None) => Ok(3),
-    }
 }
 
 fn execution(arguments: &Arguments, sections: &mut serde_json::Map<String, Value>) -> Result<(), Failure> {
@@ -261,13 +300,7 @@ fn tell(report: &Report, arguments: &Arguments, context: &Context) {
                 slot.id
             ));
         }
-        for difference in slot.differences.iter().take(TOLD) {
-            context.output.warn(&format!("slot {}: `{}` {}", slot.id, difference.path, difference.what));
-        }
-        if slot.differences.len() > TOLD {
-            let rest = slot.differences.len() - TOLD;
-            context.output.warn(&format!("slot {}: {rest} more are not as in the source", slot.id));
-        }
+        tell_differences(slot, context);
     }
     if arguments.profile == Profile::Fast && arguments.launcher.is_some() {
         context

@@ -9,32 +9,37 @@
 mod error;
 mod launcher;
 pub mod manifest;
+pub mod rebuild;
 pub mod request;
 mod source;
 mod surveyor;
 mod time;
+mod writing;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
+use slotfs_fs::disk::Context as _;
 use slotfs_fs::disk::atomic::{self, WriteOptions};
-use slotfs_fs::disk::digest::Digest;
-use slotfs_fs::disk::{Context as _, DiskError};
-use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
-use slotfs_fs::package::write::{self, PackageWriter, SlotDescription, WrittenSlot};
+use slotfs_fs::layer::archive::{Detail, TreeOptions};
+use slotfs_fs::package::write::{self, PackageWriter, SlotDescription};
 use slotfs_fs::package::{Limits, Package, PackageError};
 
 pub use error::PackError;
 pub use launcher::Launcher;
 pub use request::{Profile, Request, SlotRequest};
 pub use source::Archives;
+pub use writing::SlotReport;
 
 use self::source::{Content, Source};
-use self::surveyor::Surveyor;
+use self::writing::{NewSlot, Writing};
 use crate::extract::progress::Progress;
+
+/// As a linker makes a program: the umask decides who may run it.
+const PROGRAM: WriteOptions = WriteOptions { mode: 0o777, replace: true };
 
 /// What was made.
 #[derive(Clone, Debug)]
@@ -43,29 +48,6 @@ pub struct Report {
     pub size: u64,
     /// The slots in order.
     pub slots: Vec<SlotReport>,
-}
-
-/// One slot of what was made.
-#[derive(Clone, Debug)]
-pub struct SlotReport {
-    /// Its id.
-    pub id: String,
-    /// Its operations, in the order of building.
-    pub chain: String,
-    /// Stored bytes.
-    pub stored: u64,
-    /// Bytes before compression.
-    pub original: u64,
-    /// SHA-256 of the stored bytes.
-    pub digest: Digest,
-    /// Files and directories.
-    pub entries: u64,
-    /// Links in whose place is now what they lead to.
-    pub followed: u64,
-    /// The first of those.
-    pub first_followed: Option<String>,
-    /// What is otherwise not as in the source.
-    pub differences: Vec<Difference>,
 }
 
 /// Makes the package that `request` describes at `out`, in the place of one that is there.
@@ -91,15 +73,13 @@ pub fn pack(
         }
         sources.push(source);
     }
-    // As a linker makes a program: the umask decides who may run it.
-    let options = WriteOptions { mode: 0o777, replace: true };
-    let packed = atomic::write_as(out, &options, |file| {
-        let packing = Packing { request, archives, stop, progress, out };
+    let packed = atomic::write_as(out, &PROGRAM, |file| {
+        let packing = Packing { request, writing: Writing { archives, stop, progress, out } };
         let report = packing.write(file, &sources)?;
         check(file, out)?;
         Ok(report)
     });
-    packed.map_err(|error| if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error })
+    packed.map_err(|error| stopped(stop, error))
 }
 
 /// Writes the package at `old` to `out` with another launcher in front, and returns its length. Its slots, metadata and
@@ -116,8 +96,7 @@ pub fn relaunch(
 ) -> Result<u64, PackError> {
     let package = Package::open(old, &Limits::default())?;
     let mut launcher = launcher.open()?;
-    let options = WriteOptions { mode: 0o777, replace: true };
-    let written = atomic::write_as(out, &options, |file| {
+    let written = atomic::write_as(out, &PROGRAM, |file| {
         progress.begin(0, &out.file_name().unwrap_or_default().to_string_lossy(), package.identity().size);
         let mut told = |bytes| {
             progress.advance(0, bytes);
@@ -132,7 +111,12 @@ pub fn relaunch(
         check(file, out)?;
         Ok(size)
     });
-    written.map_err(|error| if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error })
+    written.map_err(|error| stopped(stop, error))
+}
+
+/// Returns what an error is about: whatever fails after the user wants it to stop, fails because of that.
+fn stopped(stop: &AtomicBool, error: PackError) -> PackError {
+    if stop.load(Ordering::Relaxed) { PackError::Interrupted } else { error }
 }
 
 /// Makes sure that what was written is a package, before it gets its name.
@@ -144,17 +128,15 @@ fn check(file: &File, out: &Path) -> Result<(), PackError> {
 
 struct Packing<'a> {
     request: &'a Request,
-    archives: &'a Archives,
-    stop: &'a AtomicBool,
-    progress: &'a dyn Progress,
-    out: &'a Path,
+    writing: Writing<'a>,
 }
 
 impl Packing<'_> {
     fn write(&self, file: &mut File, sources: &[Source]) -> Result<Report, PackError> {
         let mut launcher = self.request.launcher.open()?;
+        let out = self.writing.out;
         let mut writer =
-            PackageWriter::start(file, &mut *launcher, self.request.level).context("write", self.out)?;
+            PackageWriter::start(file, &mut *launcher, self.request.level).context("write", out)?;
         let mut slots = Vec::new();
         let mut newest = 0;
         for (part, (slot, source)) in self.request.slots.iter().zip(sources).enumerate() {
@@ -163,7 +145,7 @@ impl Packing<'_> {
             slots.push(report);
         }
         let sections = self.sections(self.request.latest.unwrap_or(newest));
-        let size = writer.finish(sections, &self.request.key).context("write", self.out)?;
+        let size = writer.finish(sections, &self.request.key).context("write", out)?;
         Ok(Report { size, slots })
     }
 
@@ -180,11 +162,9 @@ impl Packing<'_> {
             prefix,
             links: self.request.links,
             latest: self.request.latest,
-            entries: self.archives.limits.entries,
+            entries: self.writing.archives.limits.entries,
+            detail: Detail::Plain,
         };
-        let size = source.size(&options);
-        let size = size.map_err(|source| PackError::Tree { path: slot.path.clone(), source })?;
-        self.progress.begin(part, &slot.id, size);
         let description = SlotDescription {
             id: slot.id.clone(),
             source: slot.source.clone(),
@@ -195,71 +175,9 @@ impl Packing<'_> {
             lifecycle_code: slot.lifecycle_code()?,
             permissions: is_file.then(|| slot.permissions.unwrap_or(source.permissions)),
             platform: slot.platform.clone(),
+            original: None,
         };
-        let mut told = |bytes| self.progress.advance(part, bytes);
-        let (written, mut tree) = self.content(writer, description, slot, source, &options, &mut told)?;
-        self.progress.end(part);
-        let notices = source.notices().into_iter().map(|notice| Difference {
-            path: String::from_utf8_lossy(&notice.path).into_owned(),
-            what: notice.what.text(),
-        });
-        let mut differences: Vec<Difference> = notices.collect();
-        differences.append(&mut tree.differences);
-        let report = SlotReport {
-            id: slot.id.clone(),
-            chain: source.chain.to_string(),
-            stored: written.size,
-            original: written.original_size,
-            digest: written.digest,
-            entries: tree.entries,
-            followed: tree.followed,
-            first_followed: tree.first_followed,
-            differences,
-        };
-        Ok((report, tree.newest))
-    }
-
-    /// Writes a slot's content, and its index behind it.
-    fn content(
-        &self,
-        writer: &mut PackageWriter<'_>,
-        description: SlotDescription,
-        slot: &SlotRequest,
-        source: &Source,
-        options: &TreeOptions,
-        told: &mut dyn FnMut(u64),
-    ) -> Result<(WrittenSlot, TreeReport), PackError> {
-        let mut tree = TreeReport::default();
-        // A file that is stored as it is needs no index.
-        let is_indexed = source.chain.pack() != 0;
-        let start = || Surveyor::start(&source.chain, self.archives.limits).context("index", &slot.path);
-        let mut surveyor = is_indexed.then(start).transpose()?;
-        let written = writer.slot(description, &mut |out| {
-            let mut out = Stoppable { out, stop: self.stop };
-            tree = match &mut surveyor {
-                Some(surveyor) => source.write(options, &mut surveyor.beside(&mut out), told)?,
-                None => source.write(options, &mut out, told)?,
-            };
-            Ok::<(), TreeError>(())
-        });
-        let written = written.cloned();
-        let in_index = |source| PackError::Index { path: slot.path.clone(), source };
-        let index = surveyor.map(|surveyor| surveyor.finish(&source.chain, written.as_ref().ok()));
-        let (written, index) = match (written, index) {
-            (Ok(written), index) => (written, index.transpose().map_err(in_index)?.flatten()),
-            // The thread that makes the index has given up, and that broke the pipe.
-            (Err(TreeError::Write(error)), Some(Err(source)))
-                if error.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                return Err(in_index(source));
-            }
-            (Err(TreeError::Write(error)), _) => return Err(DiskError::new("write", self.out, error).into()),
-            (Err(source), _) => return Err(PackError::Tree { path: slot.path.clone(), source }),
-        };
-        if let Some(index) = index {
-            writer.index(index.as_bytes()).context("write", self.out)?;
-        }
-        Ok((written, tree))
+        self.writing.slot(writer, part, NewSlot { description, source, options, path: &slot.path })
     }
 
     /// Returns the metadata in the order in which FlavorPack's builders have it. There is no section about the launcher:
@@ -305,15 +223,24 @@ impl Packing<'_> {
 fn check_names(slots: &[SlotRequest]) -> Result<(), PackError> {
     let mut seen = std::collections::HashSet::new();
     for slot in slots {
-        if slot.id.is_empty() || slot.id.chars().any(char::is_control) {
-            return Err(PackError::request(format!("`{}` is no name for a slot", slot.id.escape_debug())));
-        }
+        check_name(&slot.id)?;
         if !seen.insert(&slot.id) {
             return Err(PackError::hinted(
                 format!("two slots are called `{}`", slot.id),
                 "give one another name: `PATH,id=NAME`",
             ));
         }
+    }
+    Ok(())
+}
+
+/// Checks that a slot can be called `id`.
+///
+/// # Errors
+/// It cannot.
+pub fn check_name(id: &str) -> Result<(), PackError> {
+    if id.is_empty() || id.chars().any(char::is_control) {
+        return Err(PackError::request(format!("`{}` is no name for a slot", id.escape_debug())));
     }
     Ok(())
 }
@@ -331,24 +258,4 @@ fn check_outside(source: &Path, out: &Path) -> Result<(), PackError> {
         return Err(PackError::hinted(reason, "write the package somewhere else"));
     }
     Ok(())
-}
-
-/// Fails to write as soon as the user wants it to stop.
-struct Stoppable<'a> {
-    out: &'a mut dyn Write,
-    stop: &'a AtomicBool,
-}
-
-impl Write for Stoppable<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            // Not the kind `Interrupted`, after which everybody tries again.
-            return Err(io::Error::other("interrupted"));
-        }
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

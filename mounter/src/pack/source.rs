@@ -53,6 +53,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Takes content that was opened already.
+    pub(super) fn of(id: &str, content: Content, chain: Chain) -> Self {
+        Self { id: id.to_owned(), content, chain, modified: 0, permissions: 0o644 }
+    }
+
     pub(super) fn open(slot: &SlotRequest, profile: Profile, archives: &Archives) -> Result<Self, PackError> {
         let path = &slot.path;
         let metadata = std::fs::metadata(path).context("examine", path)?;

@@ -8,12 +8,14 @@
 //! only describe.
 
 mod assemble;
+pub mod commit;
 pub mod control;
 mod drain;
 pub mod end;
 mod error;
 mod finish;
 pub mod foreground;
+pub mod frozen;
 mod halfway;
 pub mod live;
 pub mod overlay;

@@ -389,7 +389,7 @@ fn move_all(from: &Arc<Directory>, to: &Arc<Directory>) -> Result<(), DiskError>
 }
 
 /// Copies what is written into `target` while it is mounted.
-fn copy_live(
+pub(super) fn copy_live(
     live: &mut Live,
     workenv: &Workenv,
     target: &Path,
@@ -459,7 +459,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
     Ok(names)
 }
 
-fn remove_tree(path: &Path) -> Result<(), DiskError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), DiskError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     Directory::open(parent)?.remove_tree(std::os::unix::ffi::OsStrExt::as_bytes(name))
 }

@@ -61,7 +61,7 @@ impl From<DiskError> for StillError {
 pub struct Live {
     /// The way to its server.
     pub line: Line,
-    _lease: Lease,
+    lease: Lease,
     _start: StartLock,
 }
 
@@ -100,6 +100,12 @@ impl Quiet {
 }
 
 impl Live {
+    /// Lets others begin to use it, too; its server stays as long as the lease does.
+    #[must_use]
+    pub fn into_lease(self) -> Lease {
+        self.lease
+    }
+
     /// `None` when its server goes, or does not listen.
     fn join(place: &Place, workenv: &str) -> Result<Option<Self>, StillError> {
         let start = match place.start_lock(PATIENCE, &mut |_| {}) {
@@ -109,7 +115,7 @@ impl Live {
             other => other?,
         };
         let Some(lease) = place.try_lease()? else { return Ok(None) };
-        Ok(Line::to(place)?.map(|line| Self { line, _lease: lease, _start: start }))
+        Ok(Line::to(place)?.map(|line| Self { line, lease, _start: start }))
     }
 }
 

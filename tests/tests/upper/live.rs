@@ -17,7 +17,7 @@ use slotfs_tests::workplace::assert_same;
 use super::support::{WRITERS, Writers, archive, mounted, shown, unmount, write};
 
 /// Checks what the writers' files are in `root`: those of one moment.
-fn check(root: &Path) {
+pub(crate) fn check(root: &Path) {
     for number in 0..WRITERS {
         let count = |name: &str| {
             let mut bytes = [0; 8];

@@ -5,6 +5,7 @@
 mod archive;
 mod bare;
 mod bound;
+mod commit;
 mod diff;
 mod live;
 mod live_reset;

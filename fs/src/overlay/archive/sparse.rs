@@ -1,5 +1,5 @@
-//! What only changes need of a tar archive: further names, and files of the host without their holes, in GNU tar's
-//! sparse format 1.0, which is a pax extension.
+//! What only changes need of a tar archive: files of the host without their holes, in GNU tar's sparse format 1.0, which
+//! is a pax extension.
 //!
 //! **Invariant:** an entry's content has exactly the length that its header says, whatever becomes of the file meanwhile.
 
@@ -13,11 +13,6 @@ use crate::disk::unix::{data_from, hole_from};
 use crate::layer::tar::{BLOCK, Entry, Stretch, TarWriter};
 
 impl TarWriter<'_> {
-    /// Writes an entry that is one more name of `entry.link`.
-    pub(super) fn hard_link(&mut self, entry: &Entry) -> io::Result<()> {
-        self.header(entry, EntryType::Link, 0, Vec::new())
-    }
-
     /// Writes a file of the host, without its holes.
     pub(super) fn file(&mut self, entry: &Entry, file: &File) -> io::Result<()> {
         let size = entry.node.size;

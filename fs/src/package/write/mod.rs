@@ -6,6 +6,7 @@
 //! **Invariant:** the bytes depend on what is given and on nothing else: no time, no name of a machine or a user.
 
 mod codec;
+mod original;
 mod pieces;
 mod relaunch;
 
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
+pub use original::Original;
 pub use pieces::PieceStart;
 pub use relaunch::{RelaunchError, relaunch};
 
@@ -31,6 +33,7 @@ use super::operations::Chain;
 use super::signature::policy_digest;
 use super::trailer::{END_MARK, FORMAT_VERSION, Index, START_MARK};
 use crate::disk::digest::Digest;
+use crate::disk::range::FileRange;
 
 /// Where slots begin: a whole page, so that they can be mapped.
 const PAGE: u64 = 4096;
@@ -38,6 +41,8 @@ const PAGE: u64 = 4096;
 const WORD: u64 = 8;
 /// Capability bits: can be mapped, slots on pages, signed.
 const CAPABILITIES: u64 = 0x83;
+/// The highest level of gzip.
+const HARDEST_GZIP: u32 = 9;
 /// Bytes that go through at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -62,6 +67,9 @@ pub struct SlotDescription {
     pub permissions: Option<u16>,
     /// Platform it is for, where it is not for all.
     pub platform: Option<String>,
+    /// The slot of another package in whose place it comes. It is described as that one is, whatever is said here, but for
+    /// what follows from its bytes.
+    pub original: Option<Original>,
 }
 
 /// A slot as it was written.
@@ -86,9 +94,11 @@ pub struct PackageWriter<'a> {
     position: u64,
     launcher_size: u64,
     level: u32,
-    slots: Vec<(SlotDescription, WrittenSlot)>,
+    slots: Vec<(Described, WrittenSlot)>,
     /// Slot, offset, length and digest of each index.
     indexes: Vec<(u32, u64, u64, Digest)>,
+    /// What the index says about the attestation slot.
+    attestation: [u8; 64],
 }
 
 impl<'a> PackageWriter<'a> {
@@ -106,7 +116,13 @@ impl<'a> PackageWriter<'a> {
             level,
             slots: Vec::new(),
             indexes: Vec::new(),
+            attestation: [0; 64],
         })
+    }
+
+    /// States the digest of the attestation slot, 64 digits, as another package did that has the same one.
+    pub fn attest(&mut self, digest: [u8; 64]) {
+        self.attestation = digest;
     }
 
     /// Adds a slot whose content `fill` writes, and returns how it was stored. Where `fill` flushes, a piece may end.
@@ -124,7 +140,7 @@ impl<'a> PackageWriter<'a> {
         let mut stored = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
         let codec = match description.chain.compressions().as_slice() {
             [] => None,
-            [Compression::Gzip] => Some(Codec::Gzip { level: self.level }),
+            [Compression::Gzip] => Some(Codec::Gzip { level: self.level.min(HARDEST_GZIP) }),
             [Compression::Zstd] => Some(Codec::Zstd { level: self.level }),
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
@@ -141,9 +157,33 @@ impl<'a> PackageWriter<'a> {
         };
         let (size, digest) = (stored.length, Digest(stored.hasher.finalize().into()));
         self.position += size;
-        self.slots.push((description, WrittenSlot { offset, size, original_size, digest, pieces }));
+        let written = WrittenSlot { offset, size, original_size, digest, pieces };
+        self.slots.push((Described::New(Box::new(description)), written));
         // It was pushed just before.
         self.slots.last().map(|(_, written)| written).ok_or_else(|| io::Error::other("no slot").into())
+    }
+
+    /// Adds a slot of another package, its stored bytes as they are, and returns their digest; `told` hears of each piece, in
+    /// bytes, and can fail to end it.
+    ///
+    /// # Errors
+    /// The bytes cannot be read, the package cannot be written, or what `told` fails with.
+    pub fn keep(
+        &mut self,
+        original: Original,
+        stored: &FileRange,
+        told: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> io::Result<Digest> {
+        self.pad(PAGE)?;
+        let offset = self.position;
+        let mut out = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
+        relaunch::copy(stored, (0, stored.len()), &mut out, told)?;
+        let (size, digest) = (out.length, Digest(out.hasher.finalize().into()));
+        self.position += size;
+        let original_size = original.descriptor.original_size.get();
+        let written = WrittenSlot { offset, size, original_size, digest, pieces: Vec::new() };
+        self.slots.push((Described::Kept(Box::new(original)), written));
+        Ok(digest)
     }
 
     /// Adds an index of the slot written last, in bytes that no other reader looks at.
@@ -166,7 +206,7 @@ impl<'a> PackageWriter<'a> {
     pub fn finish(mut self, mut sections: Map<String, Value>, key: &KeyPair) -> io::Result<u64> {
         let policy = sections.get("policy").filter(|policy| !policy.is_null()).map(policy_digest);
         let slots = self.slots.iter().enumerate();
-        let slots = slots.map(|(position, (description, written))| section(position, description, written));
+        let slots = slots.map(|(position, (described, written))| described.section(position, written));
         sections.insert("slots".to_owned(), slots.collect());
         self.pad(WORD)?;
         let metadata_at = self.position;
@@ -185,7 +225,9 @@ impl<'a> PackageWriter<'a> {
         encoder.write_all(&json)?;
         let metadata = encoder.finish()?;
         let metadata_offset = self.append(&metadata)?;
-        let table: Vec<Descriptor> = (0..).zip(&self.slots).map(descriptor).collect();
+        let table = (0..).zip(&self.slots);
+        let table = table.map(|(position, (described, written))| described.descriptor(position, written));
+        let table: Vec<Descriptor> = table.collect();
         let table_offset = self.append(table.as_bytes())?;
 
         let public_key = key.public_key();
@@ -206,6 +248,7 @@ impl<'a> PackageWriter<'a> {
         index.compatibility = FORMAT_VERSION.into();
         index.protocol_version = 1.into();
         put_hex(&mut index.key_fingerprint, &key.fingerprint());
+        index.attestation_digest = self.attestation;
         if let Some(digest) = policy {
             put_hex(&mut index.policy_hash, &digest);
         }
@@ -241,7 +284,41 @@ pub fn can_write(chain: &Chain) -> bool {
     is_known && chain.is_usual()
 }
 
-/// What the metadata says about a slot.
+/// What is said about a slot, and from where.
+#[derive(Debug)]
+enum Described {
+    New(Box<SlotDescription>),
+    Kept(Box<Original>),
+}
+
+impl Described {
+    /// What the metadata says.
+    fn section(&self, position: usize, written: &WrittenSlot) -> Value {
+        match self {
+            Self::Kept(original) => original.section.clone(),
+            Self::New(description) => match &description.original {
+                Some(original) => original.section_of(&description.chain, written),
+                None => section(position, description, written),
+            },
+        }
+    }
+
+    fn descriptor(&self, position: u64, written: &WrittenSlot) -> Descriptor {
+        match self {
+            // One that refers to the launcher has no place of its own.
+            Self::Kept(original) if written.size == 0 => original.descriptor.clone(),
+            Self::Kept(original) => {
+                Descriptor { offset: written.offset.into(), ..original.descriptor.clone() }
+            }
+            Self::New(description) => match &description.original {
+                Some(original) => original.descriptor_of(&description.chain, written),
+                None => descriptor(position, description, written),
+            },
+        }
+    }
+}
+
+/// What the metadata says about a slot that was in no package before.
 fn section(position: usize, description: &SlotDescription, written: &WrittenSlot) -> Value {
     let mut section = json!({
         "slot": position,
@@ -261,7 +338,7 @@ fn section(position: usize, description: &SlotDescription, written: &WrittenSlot
     section
 }
 
-fn descriptor((position, (description, written)): (u64, &(SlotDescription, WrittenSlot))) -> Descriptor {
+fn descriptor(position: u64, description: &SlotDescription, written: &WrittenSlot) -> Descriptor {
     let name = Digest::of(description.id.as_bytes());
     Descriptor {
         id: position.into(),

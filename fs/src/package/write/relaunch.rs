@@ -87,7 +87,8 @@ pub fn relaunch(
     Ok(index.package_size.get())
 }
 
-fn copy(
+/// Copies the bytes of `whole` from `start` to `end`.
+pub(super) fn copy(
     whole: &FileRange,
     (start, end): (u64, u64),
     out: &mut dyn Write,

@@ -43,6 +43,7 @@ pub enum MountCommand {
     Snapshot(written::snapshot::MakeArguments),
     Snapshots(written::snapshot::ListArguments),
     Restore(written::snapshot::RestoreArguments),
+    Commit(written::commit::Arguments),
     Overlay(overlay::Arguments),
     Profile(profile::Arguments),
     Store(store::Arguments),
@@ -69,6 +70,7 @@ impl MountCommand {
             | Self::Snapshot(_)
             | Self::Snapshots(_)
             | Self::Restore(_)
+            | Self::Commit(_)
             | Self::Profile(_)
             | Self::Store(_)
             | Self::Prefetch(_)
@@ -94,6 +96,7 @@ impl MountCommand {
             | Self::Snapshot(_)
             | Self::Snapshots(_)
             | Self::Restore(_)
+            | Self::Commit(_)
             | Self::Profile(_)
             | Self::Store(_) => None,
         }
@@ -117,6 +120,7 @@ impl MountCommand {
             Self::Snapshot(arguments) => written::snapshot::make(arguments, context),
             Self::Snapshots(arguments) => written::snapshot::list(arguments, context),
             Self::Restore(arguments) => written::snapshot::restore(arguments, context),
+            Self::Commit(arguments) => written::commit::run(arguments, context),
             Self::Overlay(arguments) => overlay::run(arguments, context),
             Self::Profile(arguments) => profile::run(arguments, context),
             Self::Store(arguments) => store::run(arguments, context),

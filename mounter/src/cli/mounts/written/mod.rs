@@ -1,5 +1,6 @@
 //! The commands about what programs wrote: where it is, what it is, taking it back, keeping it.
 
+pub mod commit;
 pub mod diff;
 pub mod path;
 pub mod reset;
@@ -12,6 +13,7 @@ use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::overlay::{Scope, View};
 use slotfs_fs::package::Package;
+use slotfs_fs::package::verify::Verification;
 
 use crate::cli::confirm::confirm;
 use crate::cli::context::Context;
@@ -21,6 +23,7 @@ use crate::cli::package::{self, Recall};
 use crate::extract::layers::{self, OpenSlot};
 use crate::host::files;
 use crate::plan::{self, Wishes};
+use crate::session::commit::Base;
 use crate::session::control::{ControlError, Line};
 use crate::session::place::Place;
 use crate::session::record::SessionRecord;
@@ -124,42 +127,53 @@ impl From<ControlError> for Failure {
 /// why in a warning and returns `None`.
 fn layers_of(listed: &Listed, context: &Context) -> Option<Stack> {
     let told = |failure: Failure| context.output.warn(&format!("{}; slots cannot be told", failure.message));
-    let Some(path) = &listed.path else {
-        context.output.warn("it is not known which package this is of; slots cannot be told");
-        return None;
-    };
-    let package = package::open(path).map_err(told).ok()?;
-    if listed.id.as_ref().is_none_or(|id| id.as_str() != package.id()) {
-        let shown = path.display();
-        context.output.warn(&format!("`{shown}` is another package by now; slots cannot be told"));
-        return None;
-    }
-    stack(&package, listed, context).map_err(told).ok()
+    base_of(listed, context).map_err(told).ok().map(|base| base.stack)
 }
 
-fn stack(package: &Package, listed: &Listed, context: &Context) -> Result<Stack, Failure> {
-    let verification = package::hash(package, Recall::Allowed, context)?;
+/// Opens the package that the environment is of, and of it the layers that the upper directory lies over.
+fn base_of(listed: &Listed, context: &Context) -> Result<Base, Failure> {
+    let Some(path) = &listed.path else {
+        let message = "it is not known which package this is of";
+        return Err(Failure::new(FailureKind::NotFound, message).hint("start the package once"));
+    };
+    let package = package::open(path)?;
+    if listed.id.as_ref().is_none_or(|id| id.as_str() != package.id()) {
+        let message = format!("`{}` is another package by now", path.display());
+        return Err(Failure::new(FailureKind::NotFound, message)
+            .hint("put the package back where it was, or start the new one once"));
+    }
+    let verification = package::hash(&package, Recall::Allowed, context)?;
+    let (stack, positions) = stack(&package, &verification, listed, context)?;
+    Ok(Base { package, verification, stack, positions })
+}
+
+fn stack(
+    package: &Package,
+    verification: &Verification,
+    listed: &Listed,
+    context: &Context,
+) -> Result<(Stack, Vec<u32>), Failure> {
     let home = layers::home(&Cache::new(&context.settings.cache_directory.value).shared())?;
     let limits = layers::limits(context.settings.limits());
     // As the serving process shows them.
     let options = SlotOptions { limits, owner: Some(own_ids()), ..SlotOptions::default() };
-    let joined = |positions: &[u32]| -> Result<Stack, Failure> {
+    let joined = |mut positions: Vec<u32>| -> Result<(Stack, Vec<u32>), Failure> {
+        positions.sort_unstable();
         let mut placed = Vec::new();
         for slot in package.slots().iter().filter(|slot| positions.contains(&slot.position)) {
-            placed.push(OpenSlot::open(slot, &verification, &home, &options)?.placed(slot, true));
+            placed.push(OpenSlot::open(slot, verification, &home, &options)?.placed(slot, true));
         }
-        Ok(Stack::new(placed))
+        Ok((Stack::new(placed), positions))
     };
     let record = SessionRecord::read(&Place::of(listed.workenv.clone())).ok().flatten();
     if let Some(record) = record.filter(|record| record.request.content == package.id()) {
-        let positions: Vec<u32> = record.request.slots.iter().map(|slot| slot.position).collect();
-        return joined(&positions);
+        return joined(record.request.slots.iter().map(|slot| slot.position).collect());
     }
-    let usual = joined(&positions_in_run(package, false)?)?;
+    let usual = joined(positions_in_run(package, false)?)?;
     let view = View::open(&listed.workenv.upper())?;
-    if view.map_or(Ok(false), |view| view.is_over_others(&usual.fingerprint()))? {
+    if view.map_or(Ok(false), |view| view.is_over_others(&usual.0.fingerprint()))? {
         // It was last run without the slots for development.
-        return joined(&positions_in_run(package, true)?);
+        return joined(positions_in_run(package, true)?);
     }
     Ok(usual)
 }
