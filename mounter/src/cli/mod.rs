@@ -23,6 +23,7 @@ pub mod output;
 pub mod pack;
 pub mod package;
 pub mod progress;
+mod rebuilt;
 pub mod reference;
 pub mod relaunch;
 pub mod status;

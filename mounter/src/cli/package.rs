@@ -106,19 +106,29 @@ pub fn judge(
 pub fn trusted(path: &Path, context: &Context) -> Result<(Package, Verification), Failure> {
     let package = open(path)?;
     let verification = hash(&package, Recall::Allowed, context)?;
-    match judge(&package, &verification, context)?.verdict {
+    accept(&package, &verification, context)?;
+    Ok((package, verification))
+}
+
+/// Judges a package that was opened and hashed; warnings are told.
+///
+/// # Errors
+/// It may not be used.
+pub fn accept(package: &Package, verification: &Verification, context: &Context) -> Result<(), Failure> {
+    let path = package.path().display();
+    match judge(package, verification, context)?.verdict {
         Verdict::Proceed => {}
         Verdict::Warn(reasons) => {
             for reason in reasons {
-                context.output.warn(&format!("`{}`: {reason}", path.display()));
+                context.output.warn(&format!("`{path}`: {reason}"));
             }
         }
         Verdict::Refuse { reason, hint } => {
-            let message = format!("`{}` is not to be used: {reason}", path.display());
+            let message = format!("`{path}` is not to be used: {reason}");
             return Err(Failure::new(FailureKind::Verification, message).hint(hint));
         }
     }
-    Ok((package, verification))
+    Ok(())
 }
 
 /// Returns the shared store as the place for what is decoded, so that what is decoded here need not be decoded again; a cache that cannot be written is

@@ -9,6 +9,7 @@
 mod error;
 mod launcher;
 pub mod manifest;
+pub mod optimize;
 pub mod rebuild;
 pub mod request;
 mod source;
@@ -19,12 +20,13 @@ mod writing;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 use slotfs_fs::disk::Context as _;
 use slotfs_fs::disk::atomic::{self, WriteOptions};
-use slotfs_fs::layer::archive::{Detail, TreeOptions};
+use slotfs_fs::layer::archive::{Detail, Order, TreeOptions};
 use slotfs_fs::package::write::{self, PackageWriter, SlotDescription};
 use slotfs_fs::package::{Limits, Package, PackageError};
 
@@ -164,6 +166,7 @@ impl Packing<'_> {
             latest: self.request.latest,
             entries: self.writing.archives.limits.entries,
             detail: Detail::Plain,
+            order: Order { first: Arc::clone(&self.request.first), by_kind: false },
         };
         let description = SlotDescription {
             id: slot.id.clone(),

@@ -16,7 +16,7 @@ use slotfs_fs::disk::atomic;
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::{Context as _, DiskError};
 use slotfs_fs::layer::Layer;
-use slotfs_fs::layer::archive::{Detail, Links, TreeOptions};
+use slotfs_fs::layer::archive::{Detail, Links, Order, TreeOptions};
 use slotfs_fs::package::keys::KeyPair;
 use slotfs_fs::package::operations::Chain;
 use slotfs_fs::package::verify::Verification;
@@ -92,11 +92,19 @@ pub struct Rebuilt {
 }
 
 /// Returns how a tree becomes an archive that shows all of it again: links stay what they are, and so do further names of a
-/// file unless the package is for launchers, too. `owner` is the user and group whose files need not be named.
+/// file unless the package is for launchers, too. `owner` is to whom
+/// everything should belong, if somebody asks.
 #[must_use]
-pub fn whole_tree(hard_links: bool, owner: (u32, u32), entries: u32) -> TreeOptions {
+pub fn whole_tree(hard_links: bool, owner: Option<(u32, u32)>, entries: u32) -> TreeOptions {
     let detail = Detail::Whole { hard_links, owner };
-    TreeOptions { prefix: Vec::new(), links: Links::Keep, latest: None, entries, detail }
+    TreeOptions {
+        prefix: Vec::new(),
+        links: Links::Keep,
+        latest: None,
+        entries,
+        detail,
+        order: Order::default(),
+    }
 }
 
 /// Makes the package at `out`, in the place of one that is there.
@@ -237,7 +245,7 @@ fn fill(
         (Some((layer, options)), _) => (Content::Tree(Arc::clone(layer), None), options.clone()),
         (None, Some(slot)) if slot.source.container == Container::File => {
             let file = Content::File(slot.source.stored.clone(), slot.source.compressions.clone());
-            (file, whole_tree(false, (0, 0), writing.archives.limits.entries))
+            (file, whole_tree(false, None, writing.archives.limits.entries))
         }
         (None, _) => return Err(PackError::request(format!("slot `{}` has no content", description.id))),
     };

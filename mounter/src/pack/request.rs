@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use slotfs_fs::layer::archive::Links;
@@ -59,6 +60,8 @@ pub struct Request {
     pub level: u32,
     /// What becomes of symbolic links.
     pub links: Links,
+    /// Files that come first in their slots, as paths from the root of the work environment.
+    pub first: Arc<[Vec<u8>]>,
 }
 
 /// What a slot shall hold.

@@ -194,7 +194,7 @@ impl Plan {
         let needs_slotfs = changes.holds(Kind::Symlink) || changes.holds(Kind::Fifo);
         let entries = options.archives.limits.entries;
         let is_fast = options.profile == Profile::Fast;
-        let whole = |hard_links| rebuild::whole_tree(hard_links, own_ids(), entries);
+        let whole = |hard_links| rebuild::whole_tree(hard_links, Some(own_ids()), entries);
         let mut slots: Vec<Part> = base.package.slots().iter().map(|_| Part::Kept).collect();
         for (rest, position) in self.rests.iter().zip(&base.positions) {
             if let Some((slot, part)) = base.package.slot(*position).zip(slots.get_mut(*position as usize))
@@ -279,7 +279,7 @@ fn left_over(rest: &Rest, whole: &TreeOptions) -> Result<Option<Tree>, CommitErr
         Rest::Nothing => {
             let empty = MemoryLayer::builder().build();
             let empty = empty.map_err(|error| PackError::request(error.to_string()))?;
-            let detail = Detail::Whole { hard_links: true, owner: (0, 0) };
+            let detail = Detail::Whole { hard_links: true, owner: None };
             Ok(Some((Arc::new(empty), TreeOptions { detail, ..whole.clone() })))
         }
     }

@@ -8,6 +8,7 @@ mod index;
 mod keys;
 mod launchers;
 mod manifest;
+mod optimize;
 mod packages;
 mod refused;
 mod reproducible;

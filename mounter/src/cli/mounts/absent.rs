@@ -1,10 +1,11 @@
 //! In place of the commands that make mounts, on systems where slotfs makes none: nothing that could be typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use crate::settings::Overrides;
 
 /// No command.
@@ -58,4 +59,13 @@ pub mod helper {
 /// There are no mounts that could be left behind.
 pub fn sweep(_context: &Context) -> Vec<PathBuf> {
     Vec::new()
+}
+
+/// No launch is recorded where nothing is mounted.
+///
+/// # Errors
+/// Always.
+pub fn touched_files(what: &Path, _context: &Context) -> Result<Arc<[Vec<u8>]>, Failure> {
+    let message = format!("no launch of `{}` was recorded: slotfs mounts nothing here", what.display());
+    Err(Failure::new(FailureKind::Unavailable, message))
 }

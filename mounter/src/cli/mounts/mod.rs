@@ -20,6 +20,7 @@ pub mod written;
 
 use std::process::ExitCode;
 
+pub use profile::touched_files;
 pub use session::sweep;
 
 use super::context::Context;

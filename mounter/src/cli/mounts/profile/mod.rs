@@ -2,7 +2,8 @@
 
 mod drawing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use slotfs_fs::disk::atomic;
 
@@ -11,7 +12,9 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Tone, human_duration, human_size};
 use crate::cli::table::{Cell, Side, Table};
+use crate::host::files;
 use crate::session::profile::{Entry, Profile, What};
+use crate::workenv::Listed;
 
 /// Show what launches touch, in order
 ///
@@ -46,11 +49,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         context.output.note(&format!("{told} `{name}`"));
         return Ok(0);
     }
-    let Some(profile) = Profile::read(&listed.workenv) else {
-        let message = format!("no launch of `{name}` was recorded");
-        return Err(Failure::new(FailureKind::NotFound, message)
-            .hint("one is recorded when a package is run or mounted and enough of it is used"));
-    };
+    let profile = read(&listed)?;
     if arguments.json {
         let document = serde_json::json!({
             "name": name.to_string(),
@@ -72,6 +71,24 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         ));
     }
     Ok(0)
+}
+
+/// Returns the files that launches touched in an environment, in order, as paths from its root.
+///
+/// # Errors
+/// There is no such environment, or no launch of it was recorded.
+pub fn touched_files(what: &Path, context: &Context) -> Result<Arc<[Vec<u8>]>, Failure> {
+    let profile = read(&find_any(what, context)?)?;
+    let files = profile.entries.iter().filter(|entry| matches!(entry.what, What::Content { .. }));
+    Ok(files.map(|entry| files::path_bytes(&entry.path)).collect())
+}
+
+fn read(listed: &Listed) -> Result<Profile, Failure> {
+    Profile::read(&listed.workenv).ok_or_else(|| {
+        let message = format!("no launch of `{}` was recorded", listed.workenv.name());
+        Failure::new(FailureKind::NotFound, message)
+            .hint("one is recorded when a package is run or mounted and enough of it is used")
+    })
 }
 
 fn table(profile: &Profile) -> Table {

@@ -4,21 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use slotfs_fs::package::{Compression, PackageKind};
-use slotfs_policy::trust::Verdict;
+use slotfs_fs::package::PackageKind;
 
 use super::snapshot::with_bar;
 use super::{Pause, base_of, find, quiet};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Tone, escaped, human_duration, human_size};
-use crate::cli::pack::{INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences};
+use crate::cli::pack::{
+    INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences, usual_profile,
+};
 use crate::cli::progress::Bars;
-use crate::cli::table::{Cell, Side, Table};
-use crate::cli::{package, status};
+use crate::cli::{package, rebuilt, status};
 use crate::extract::layers;
 use crate::host::interrupt;
-use crate::pack::rebuild::Fate;
 use crate::pack::{Archives, Launcher, PackError, Profile};
 use crate::session::commit::{Base, CommitError, Committed, Options, Plan};
 use crate::session::frozen::Frozen;
@@ -80,7 +79,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let listed = find(&arguments.what, context)?;
     let base = base_of(&listed, context)?;
     check(&base, context)?;
-    let profile = arguments.profile.unwrap_or_else(|| usual_profile(&base));
+    let profile = arguments.profile.unwrap_or_else(|| usual_profile(&base.package));
     let level = level(profile, arguments.level)?;
     let Some(out) = arguments.out.as_deref().filter(|_| !arguments.dry_run) else {
         return foretell(arguments, (&listed, &base, profile), context);
@@ -116,30 +115,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
 
 /// Makes sure that what is signed anew may be used as it is.
 fn check(base: &Base, context: &Context) -> Result<(), Failure> {
-    let path = base.package.path().display();
     if base.package.kind() != PackageKind::Pspf {
-        return Err(Failure::new(FailureKind::Usage, format!("`{path}` is no package of format PSPF/2025"))
-            .hint("`slotfs pack` makes one of it"));
+        let message = format!("`{}` is no package of format PSPF/2025", base.package.path().display());
+        return Err(Failure::new(FailureKind::Usage, message).hint("`slotfs pack` makes one of it"));
     }
-    match package::judge(&base.package, &base.verification, context)?.verdict {
-        Verdict::Proceed => Ok(()),
-        Verdict::Warn(reasons) => {
-            for reason in reasons {
-                context.output.warn(&format!("`{path}`: {reason}"));
-            }
-            Ok(())
-        }
-        Verdict::Refuse { reason, hint } => {
-            let message = format!("`{path}` is not to be used: {reason}");
-            Err(Failure::new(FailureKind::Verification, message).hint(hint))
-        }
-    }
-}
-
-/// What a package is for already.
-fn usual_profile(base: &Base) -> Profile {
-    let has_zstd = |slot: &slotfs_fs::package::Slot| slot.source.compressions.contains(&Compression::Zstd);
-    if base.package.slots().iter().any(has_zstd) { Profile::Fast } else { Profile::Compatible }
+    package::accept(&base.package, &base.verification, context)
 }
 
 fn planned(
@@ -237,30 +217,10 @@ struct Foretold {
 /// What was made.
 #[derive(Debug, Serialize)]
 struct Document {
-    path: String,
-    size: u64,
-    key_fingerprint: String,
     #[serde(flatten)]
     changes: Changes,
-    slots: Vec<ShownSlot>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownSlot {
-    id: String,
-    fate: Fate,
-    operations: String,
-    stored_bytes: u64,
-    original_bytes: u64,
-    digest: String,
-    /// What is not as in the environment.
-    differences: Vec<ShownDifference>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownDifference {
-    path: String,
-    what: &'static str,
+    #[serde(flatten)]
+    rebuilt: rebuilt::Document,
 }
 
 impl Shown {
@@ -297,53 +257,21 @@ fn show(
     arguments: &Arguments,
     context: &Context,
 ) -> Result<(), Failure> {
-    let rebuilt = &committed.rebuilt;
+    let made = &committed.rebuilt;
     let path = out.display().to_string();
     if arguments.json {
-        let slots = rebuilt.slots.iter().map(|(fate, slot)| ShownSlot {
-            id: slot.id.clone(),
-            fate: *fate,
-            operations: slot.chain.clone(),
-            stored_bytes: slot.stored,
-            original_bytes: slot.original,
-            digest: slot.digest.to_string(),
-            differences: slot
-                .differences
-                .iter()
-                .map(|difference| ShownDifference { path: difference.path.clone(), what: difference.what })
-                .collect(),
-        });
         return context.output.json(&Document {
-            path,
-            size: rebuilt.size,
-            key_fingerprint: key_fingerprint.to_owned(),
             changes: Changes::of(plan, base),
-            slots: slots.collect(),
+            rebuilt: rebuilt::Document {
+                path,
+                size: made.size,
+                key_fingerprint: key_fingerprint.to_owned(),
+                slots: rebuilt::slots(made),
+            },
         });
     }
-    let mut table = Table::new([
-        ("SLOT", Side::Left),
-        ("", Side::Left),
-        ("OPERATIONS", Side::Left),
-        ("SIZE", Side::Right),
-        ("STORED", Side::Right),
-    ]);
-    for (fate, slot) in &rebuilt.slots {
-        let word = match fate {
-            Fate::Kept => "kept",
-            Fate::Rewritten => "written again",
-            Fate::Added => "new",
-        };
-        table.row([
-            Cell::from(slot.id.as_str()),
-            word.into(),
-            slot.chain.as_str().into(),
-            human_size(slot.original).into(),
-            human_size(slot.stored).into(),
-        ]);
-    }
-    context.output.data(&table.render(&context.output, 0))?;
-    let (size, time) = (human_size(rebuilt.size), human_duration(started.elapsed()));
+    context.output.data(&rebuilt::table(made).render(&context.output, 0))?;
+    let (size, time) = (human_size(made.size), human_duration(started.elapsed()));
     context.output.note(&format!("wrote `{path}` ({size}) in {time}"));
     Ok(())
 }

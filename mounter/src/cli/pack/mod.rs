@@ -1,7 +1,10 @@
-//! `slotfs pack`: a package from directories, archives, files, or FlavorPack's manifest.
+//! `slotfs pack`: a package from directories, archives, files, or FlavorPack's manifest; or from a package.
+
+mod optimize;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -10,20 +13,22 @@ use slotfs_fs::layer::archive::Links;
 use slotfs_fs::package::keys::KeyPair;
 use slotfs_fs::package::{Limits, Package, PackageKind};
 
-use super::context::Context;
-use super::failure::{Failure, FailureKind};
-use super::output::{escaped, human_duration, human_size};
-use super::progress::Bars;
-use super::table::{Cell, Side, Table};
-use super::{confirm, package};
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::output::{escaped, human_duration, human_size};
+use crate::cli::progress::Bars;
+use crate::cli::table::{Cell, Side, Table};
+use crate::cli::{confirm, mounts, package};
 use crate::extract::layers;
 use crate::host::interrupt;
 use crate::pack::manifest::Manifest;
 use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotReport, SlotRequest};
 use crate::settings::variables;
 
+pub(super) use optimize::usual_profile;
+
 /// What a shell reports for a program that Ctrl-C ended.
-pub(super) const INTERRUPTED: u8 = 130;
+pub(in crate::cli) const INTERRUPTED: u8 = 130;
 /// How many differences are told one by one.
 const TOLD: usize = 10;
 
@@ -43,7 +48,7 @@ impl SigningArguments {
     ///
     /// # Errors
     /// It cannot be read, or this machine has no randomness.
-    pub(super) fn key(&self) -> Result<KeyPair, Failure> {
+    pub(in crate::cli) fn key(&self) -> Result<KeyPair, Failure> {
         Ok(match (&self.private_key, &self.key_seed) {
             (Some(path), _) => KeyPair::read(path)?,
             (None, Some(seed)) => KeyPair::from_seed(seed),
@@ -52,7 +57,7 @@ impl SigningArguments {
     }
 
     /// Says where a package was signed with a key that nobody has.
-    pub(super) fn tell(&self, context: &Context) {
+    pub(in crate::cli) fn tell(&self, context: &Context) {
         if self.private_key.is_none() && self.key_seed.is_none() {
             context
                 .output
@@ -65,7 +70,7 @@ impl SigningArguments {
 ///
 /// # Errors
 /// There is no such level for the profile.
-pub(super) fn level(profile: Profile, wanted: Option<u32>) -> Result<u32, Failure> {
+pub(in crate::cli) fn level(profile: Profile, wanted: Option<u32>) -> Result<u32, Failure> {
     match (profile, wanted) {
         (Profile::Compatible, Some(level @ 10..)) => {
             Err(Failure::new(FailureKind::Usage, format!("there is no level {level} of gzip"))
@@ -78,7 +83,7 @@ pub(super) fn level(profile: Profile, wanted: Option<u32>) -> Result<u32, Failur
 }
 
 /// Says what is not as it was in the sources of a slot, the first few times.
-pub(super) fn tell_differences(slot: &SlotReport, context: &Context) {
+pub(in crate::cli) fn tell_differences(slot: &SlotReport, context: &Context) {
     for difference in slot.differences.iter().take(TOLD) {
         let path = escaped(difference.path.as_bytes());
         context.output.warn(&format!("slot {}: `{path}` {}", slot.id, difference.what));
@@ -98,6 +103,9 @@ pub(super) fn tell_differences(slot: &SlotReport, context: &Context) {
 ///
 /// The package runs under FlavorPack's own launchers, and its slots can be read at random. It is the same byte for byte
 /// each time: entries are sorted and belong to nobody, and with SOURCE_DATE_EPOCH set nothing in it is younger.
+///
+/// `--recorded` names the environment whose launches were recorded; `--profile` was taken already, and says for whom the
+/// package is made.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Directories, archives and files, each with what is said of it
@@ -131,9 +139,17 @@ pub struct Arguments {
     /// What signs it.
     #[command(flatten)]
     signing: SigningArguments,
-    /// For whom to make it
-    #[arg(long, value_name = "PROFILE", value_enum, default_value_t)]
-    profile: Profile,
+    /// For whom to make it [default: compatible; with --optimize fast if the package has slots in zstd]
+    #[arg(long, value_name = "PROFILE", value_enum)]
+    profile: Option<Profile>,
+    /// Take a finished package instead of sources: the same slots, metadata and launcher, each compressed slot in the form that
+    /// `--profile` says, signed anew
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all =
+        ["sources", "manifest", "name", "package_version", "command", "env", "setup", "keep_links"])]
+    optimize: Option<PathBuf>,
+    /// Put first and together what launches touched in this work environment, as `slotfs profile` shows it
+    #[arg(long, value_name = "NAME|ID")]
+    recorded: Option<PathBuf>,
     /// How hard to compress: 1 to 9, or to 19 with the fast profile [default: 6, or 3 with the fast profile]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..=19))]
     level: Option<u32>,
@@ -156,6 +172,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let stop = interrupt::watch();
     may_be_replaced(&arguments.output, arguments.yes, context)?;
+    if let Some(old) = &arguments.optimize {
+        return optimize::run(old, arguments, (stop, started), context);
+    }
     let request = request(arguments, context)?;
     let archives =
         Archives { home: package::home(context)?, limits: layers::limits(context.settings.limits()) };
@@ -179,7 +198,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// It is a directory, or nobody allows to replace it.
-pub(super) fn may_be_replaced(path: &Path, yes: bool, context: &Context) -> Result<(), Failure> {
+pub(in crate::cli) fn may_be_replaced(path: &Path, yes: bool, context: &Context) -> Result<(), Failure> {
     if path.is_dir() {
         let message = format!("`{}` is a directory", path.display());
         return Err(Failure::new(FailureKind::Usage, message).hint("name the file that the package is to be"));
@@ -235,14 +254,23 @@ fn request(arguments: &Arguments, context: &Context) -> Result<Request, Failure>
         launcher: arguments.launcher.as_deref().map_or(Launcher::Script, Launcher::named),
         key,
         latest: latest(context)?,
-        level: level(arguments.profile, arguments.level)?,
+        level: level(arguments.profile.unwrap_or_default(), arguments.level)?,
         links: if keeps_links(arguments) { Links::Keep } else { Links::Follow },
-        profile: arguments.profile,
+        first: first(arguments, context)?,
+        profile: arguments.profile.unwrap_or_default(),
     })
 }
 
+/// Returns the files that come first.
+fn first(arguments: &Arguments, context: &Context) -> Result<Arc<[Vec<u8>]>, Failure> {
+    match &arguments.recorded {
+        Some(what) => mounts::touched_files(what, context),
+        None => Ok(Arc::default()),
+    }
+}
+
 fn keeps_links(arguments: &Arguments) -> bool {
-    arguments.keep_links || arguments.profile == Profile::Fast
+    arguments.keep_links || arguments.profile == Some(Profile::Fast)
 }
 
 fn execution(arguments: &Arguments, sections: &mut serde_json::Map<String, Value>) -> Result<(), Failure> {
@@ -302,11 +330,11 @@ fn tell(report: &Report, arguments: &Arguments, context: &Context) {
         }
         tell_differences(slot, context);
     }
-    if arguments.profile == Profile::Fast && arguments.launcher.is_some() {
+    if arguments.profile == Some(Profile::Fast) && arguments.launcher.is_some() {
         context
             .output
             .warn("the fast profile is for slotfs alone: FlavorPack's launchers cannot start the package");
-    } else if arguments.keep_links && arguments.profile == Profile::Compatible {
+    } else if arguments.keep_links && arguments.profile != Some(Profile::Fast) {
         context.output.note("links are kept: where there are any, FlavorPack's launchers refuse the package");
     }
 }

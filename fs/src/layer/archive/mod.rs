@@ -1,0 +1,331 @@
+//! A layer's tree as a tar archive that comes out the same each time: entries sorted, nobody's, whole seconds.
+//!
+//! Symbolic links are kept or followed: FlavorPack's launchers refuse archives that hold them. Every name of a file has
+//! content of its own unless [`Detail`] says otherwise, because one of the launchers drops further names without a word.
+//!
+//! **Invariant:** a link that is followed never leads out of the tree, and the walk ends whatever links there are.
+
+mod walk;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::tar::TarWriter;
+use super::{Layer, LayerError};
+use crate::node::Kind;
+
+use self::walk::walk;
+
+/// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
+const MOST_LINKS: u32 = 40;
+
+/// A file from this length on, in bytes, may begin a piece of its own.
+const LARGE_FILE: u64 = 512 << 10;
+
+/// What becomes of symbolic links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// In the place of each comes what it leads to.
+    Follow,
+    /// They stay what they are.
+    Keep,
+}
+
+/// How much of each entry an archive holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Permission bits and whole seconds.
+    Plain,
+    /// All that a slot shows again: also the sticky bit, nanoseconds, extended attributes of users, fifos, and how the
+    /// root is.
+    Whole {
+        /// Whether further names of a file stay names of that file.
+        hard_links: bool,
+        /// User and group to which everything should belong, as who mounts a slot owns what is in it; what belongs to others is
+        /// told.
+        owner: Option<(u32, u32)>,
+    },
+}
+
+/// How an archive is made.
+#[derive(Clone, Debug)]
+pub struct TreeOptions {
+    /// Directories that the whole tree is put into; none for the archive's root.
+    pub prefix: Vec<Vec<u8>>,
+    /// What becomes of symbolic links.
+    pub links: Links,
+    /// No entry is younger than this, in seconds since 1970.
+    pub latest: Option<i64>,
+    /// Entries that an archive may have.
+    pub entries: u32,
+    /// How much of each entry it holds.
+    pub detail: Detail,
+    /// In which order they come.
+    pub order: Order,
+}
+
+/// In which order the entries of an archive come, directories before what is in them.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// Paths of files in the archive that come first, with the directories on the way: what is needed first, and together.
+    pub first: Arc<[Vec<u8>]>,
+    /// Whether in a directory the files come before the directories, those of one kind together; else by name.
+    pub by_kind: bool,
+}
+
+/// Something that the archive does not hold as the tree has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where it is in the tree.
+    pub path: String,
+    /// What was done about it, in words that follow the path.
+    pub what: &'static str,
+}
+
+/// What an archive holds.
+#[derive(Clone, Debug, Default)]
+pub struct TreeReport {
+    /// Entries, directories included.
+    pub entries: u64,
+    /// Bytes of file content.
+    pub bytes: u64,
+    /// The latest modification time of an entry, in seconds since 1970.
+    pub newest: i64,
+    /// Links in whose place is now what they lead to.
+    pub followed: u64,
+    /// The first of those.
+    pub first_followed: Option<String>,
+    /// What is otherwise not as in the tree.
+    pub differences: Vec<Difference>,
+}
+
+/// Why there is no archive.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The tree cannot be read.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The archive cannot be written.
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+    /// A link cannot be followed.
+    #[error("the symbolic link `{path}` {reason}")]
+    Link {
+        /// Where the link is in the tree.
+        path: String,
+        /// Why not, in words that follow the path.
+        reason: &'static str,
+    },
+    /// There is more than an archive may have.
+    #[error("there are more than {limit} files and directories")]
+    TooMany {
+        /// The limit.
+        limit: u32,
+    },
+    /// Somebody writes to the tree.
+    #[error("`{path}` became shorter while it was read")]
+    Changed {
+        /// Which file.
+        path: String,
+    },
+}
+
+/// Writes the tree of `layer`, whose root is a directory, to `out`, which is flushed where another directory or a large
+/// file begins: good places for a compressor to start afresh. `told` hears of each piece of content, in bytes.
+///
+/// # Errors
+/// The tree cannot be read or written; the archive is not complete then.
+pub fn write_tree(
+    layer: &dyn Layer,
+    options: &TreeOptions,
+    out: &mut dyn Write,
+    told: &mut dyn FnMut(u64),
+) -> Result<TreeReport, TreeError> {
+    let mut tar = TarWriter::new(out);
+    let mut report = TreeReport::default();
+    let mut changed = None;
+    let mut directory = Vec::new();
+    let walked = walk(layer, options, &mut report, &mut |entry, node, is_further_name| {
+        let parent = parent_of(&entry.path);
+        if parent != directory || entry.node.size >= LARGE_FILE {
+            parent.clone_into(&mut directory);
+            tar.may_cut()?;
+        }
+        if is_further_name {
+            return Ok(tar.hard_link(&entry)?);
+        }
+        if entry.node.kind != Kind::File {
+            return Ok(tar.entry(&entry)?);
+        }
+        let mut failed = None;
+        let mut read = |offset: u64, buffer: &mut [u8]| match layer.read(node, offset, buffer) {
+            Ok(0) => {
+                changed = Some(shown(&entry.path));
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Ok(count) => {
+                told(count as u64);
+                Ok(count)
+            }
+            Err(error) => {
+                failed = Some(error);
+                Err(io::ErrorKind::Other.into())
+            }
+        };
+        let written = tar.content(&entry, &mut read);
+        match (failed, changed.take()) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(path)) => Err(TreeError::Changed { path }),
+            (None, None) => Ok(written?),
+        }
+    });
+    walked?;
+    tar.finish()?;
+    Ok(report)
+}
+
+/// Returns how many bytes of content [`write_tree`] will write.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn measure_tree(layer: &dyn Layer, options: &TreeOptions) -> Result<u64, TreeError> {
+    let mut report = TreeReport::default();
+    walk(layer, options, &mut report, &mut |_, _, _| Ok(()))?;
+    Ok(report.bytes)
+}
+
+fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash])
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+    use crate::layer::memory::{MemoryLayer, MemoryLayerBuilder};
+
+    fn options(links: Links) -> TreeOptions {
+        let (detail, order) = (Detail::Plain, Order::default());
+        TreeOptions { prefix: Vec::new(), links, latest: None, entries: 1000, detail, order }
+    }
+
+    fn archive(layer: &MemoryLayer, options: &TreeOptions) -> Result<(Vec<String>, TreeReport), TreeError> {
+        let mut bytes = Vec::new();
+        let report = write_tree(layer, options, &mut bytes, &mut |_| {})?;
+        assert_eq!(measure_tree(layer, options).unwrap(), report.bytes);
+        let mut archive = ::tar::Archive::new(&bytes[..]);
+        let names = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut text = String::new();
+            io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            let header = entry.header();
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+            let path = entry.path().unwrap().display().to_string();
+            format!("{path} {:o} {text}", entry.header().mode().unwrap()).trim().to_owned()
+        });
+        Ok((names.collect(), report))
+    }
+
+    fn builder() -> MemoryLayerBuilder {
+        MemoryLayer::builder()
+            .directory("b", 0o750)
+            .file("b/z", 0o644, *b"zet")
+            .file("b/a", 0o4755, *b"aye")
+            .file("a", 0o600, *b"first")
+    }
+
+    #[test]
+    fn entries_are_sorted_and_set_id_bits_go() {
+        let layer = builder().build().unwrap();
+        let (names, report) = archive(&layer, &options(Links::Follow)).unwrap();
+        assert_eq!(names, ["a 600 first", "b/ 750", "b/a 755 aye", "b/z 644 zet"]);
+        assert_eq!((report.entries, report.bytes, report.differences.len()), (4, 11, 1));
+        let prefix = vec![b"opt".to_vec(), b"x".to_vec()];
+        let inside = TreeOptions { prefix, ..options(Links::Follow) };
+        assert_eq!(archive(&layer, &inside).unwrap().0[..3], ["opt/ 755", "opt/x/ 755", "opt/x/a 600 first"]);
+        let few = TreeOptions { entries: 3, ..options(Links::Follow) };
+        assert!(matches!(archive(&layer, &few), Err(TreeError::TooMany { limit: 3 })));
+    }
+
+    #[test]
+    fn what_is_wanted_first_comes_first_and_kinds_together() {
+        let layer = builder()
+            .file("b/m.so", 0o644, *b"1")
+            .file("b/k.py", 0o644, *b"2")
+            .file("b/n.py", 0o644, *b"3")
+            .directory("b/f", 0o755)
+            .symlink("link", b"b/k.py")
+            .build()
+            .unwrap();
+        let names = |first: &[&str], by_kind: bool, prefix: &[&str]| {
+            let first = first.iter().map(|path| path.as_bytes().to_vec()).collect();
+            let order = Order { first, by_kind };
+            let prefix = prefix.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let options = TreeOptions { order, prefix, ..options(Links::Keep) };
+            let (names, _) = archive(&layer, &options).unwrap();
+            names.iter().map(|name| name.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let wanted = ["b/n.py", "none", "b", "link", "b/f/x", "a", "b/n.py"];
+        let expected = ["b/", "b/n.py", "a", "b/a", "b/f/", "b/k.py", "b/m.so", "b/z", "link"];
+        assert_eq!(names(&wanted, false, &[]), expected);
+        let expected = ["a", "link", "b/", "b/a", "b/z", "b/k.py", "b/n.py", "b/m.so", "b/f/"];
+        assert_eq!(names(&[], true, &[]), expected);
+        let inside = names(&["b/z", "opt/b/z"], true, &["opt"]);
+        assert_eq!(inside[..3], ["opt/", "opt/b/", "opt/b/z"]);
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_tree() {
+        let layer =
+            builder().symlink("b/up", b"../a").symlink("c", b"./b/").symlink("d", b"c/up").build().unwrap();
+        let (names, report) = archive(&layer, &options(Links::Follow)).unwrap();
+        let expected = [
+            "a 600 first",
+            "b/ 750",
+            "b/a 755 aye",
+            "b/up 600 first",
+            "b/z 644 zet",
+            "c/ 750",
+            "c/a 755 aye",
+            "c/up 600 first",
+            "c/z 644 zet",
+            "d 600 first",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!((report.followed, report.first_followed.as_deref()), (4, Some("b/up")));
+        let (kept, report) = archive(&layer, &options(Links::Keep)).unwrap();
+        assert_eq!((kept.len(), report.followed), (7, 0));
+    }
+
+    #[test]
+    fn links_that_cannot_be_followed_are_named() {
+        for (target, reason) in [
+            (&b"/etc/passwd"[..], "leads out of the tree"),
+            (b"../../a", "leads out of the tree"),
+            (b"nothing", "leads to nothing"),
+            (b"../a/x", "leads to nothing"),
+            (b"link", "leads through too many links"),
+            (b"..", "leads to a directory that it lies in"),
+            (b".", "leads to a directory that it lies in"),
+        ] {
+            let layer = builder().symlink("b/link", target).build().unwrap();
+            let error = archive(&layer, &options(Links::Follow)).unwrap_err().to_string();
+            assert_eq!(error, format!("the symbolic link `b/link` {reason}"));
+        }
+        // Two directories that lead into each other.
+        let layer = MemoryLayer::builder()
+            .directory("x", 0o755)
+            .directory("y", 0o755)
+            .symlink("x/y", b"../y")
+            .symlink("y/x", b"../x")
+            .build()
+            .unwrap();
+        assert!(
+            archive(&layer, &options(Links::Follow)).unwrap_err().to_string().contains("that it lies in")
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! Every entry of a tree in the order of its archive, links followed or kept.
+//!
+//! **Invariant:** each path comes once, a directory before what is in it.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use super::super::tar::Entry;
+use super::super::{ExtendedAttributes, Layer, LayerError, LayerNode};
+use super::{Detail, Difference, Links, MOST_LINKS, TreeError, TreeOptions, TreeReport, shown};
+use crate::node::{Attributes, Kind, Timestamp};
+
+/// Told of one entry, its node, and whether it is one more name of the entry that it links to.
+pub(super) type Each<'a> = dyn FnMut(Entry, LayerNode, bool) -> Result<(), TreeError> + 'a;
+
+/// Tells `each` of every entry that an archive of the tree has, in order.
+pub(super) fn walk(
+    layer: &dyn Layer,
+    options: &TreeOptions,
+    report: &mut TreeReport,
+    each: &mut Each<'_>,
+) -> Result<(), TreeError> {
+    let mut walk = Walk { layer, options, report, each, names: HashMap::new(), written: HashSet::new() };
+    let root = layer.root();
+    let attributes = layer.attributes(root)?;
+    let mut path = Vec::new();
+    if options.prefix.is_empty() && options.detail != Detail::Plain {
+        walk.entry(b".".to_vec(), root, attributes, Vec::new())?;
+    }
+    for (position, name) in options.prefix.iter().enumerate() {
+        path = below(&path, name);
+        let is_last = position + 1 == options.prefix.len();
+        // Nobody knows how the others should be.
+        let node = if is_last { attributes } else { Attributes::bare(Kind::Directory, 0o755) };
+        let modified = attributes.modified;
+        walk.entry(path.clone(), root, Attributes { modified, ..node }, Vec::new())?;
+    }
+    for first in options.order.first.iter() {
+        walk.ahead(&path, first)?;
+    }
+    let by_kind = options.order.by_kind;
+    let mut open = vec![Level::new(layer, path, (vec![root], vec![root]), by_kind)?];
+    while let Some(level) = open.last_mut() {
+        let Some(name) = level.names.next() else {
+            open.pop();
+            continue;
+        };
+        let deeper = walk.name(level, &name)?;
+        open.extend(deeper);
+    }
+    Ok(())
+}
+
+/// A directory whose entries are being written.
+struct Level {
+    path: Vec<u8>,
+    /// Where the directory really is: itself and all above it, the root first.
+    place: Vec<LayerNode>,
+    /// The directories on the way here, links followed.
+    way: Vec<LayerNode>,
+    names: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl Level {
+    fn new(
+        layer: &dyn Layer,
+        path: Vec<u8>,
+        (place, way): (Vec<LayerNode>, Vec<LayerNode>),
+        by_kind: bool,
+    ) -> Result<Self, LayerError> {
+        let mut names = Vec::new();
+        let node = place.last().copied().unwrap_or_else(|| layer.root());
+        layer.read_directory(node, None, &mut |name, _, kind| {
+            names.push((kind == Kind::Directory, name.to_vec()));
+            ControlFlow::Continue(())
+        })?;
+        if by_kind {
+            names.sort_by(|(one_below, one), (other_below, other)| {
+                (one_below, ending(one), one).cmp(&(other_below, ending(other), other))
+            });
+        }
+        let names: Vec<Vec<u8>> = names.into_iter().map(|(_, name)| name).collect();
+        Ok(Self { path, place, way, names: names.into_iter() })
+    }
+}
+
+struct Walk<'a, 'b> {
+    layer: &'a dyn Layer,
+    options: &'a TreeOptions,
+    report: &'a mut TreeReport,
+    each: &'a mut Each<'b>,
+    /// The first name of each file that may have another one.
+    names: HashMap<LayerNode, Vec<u8>>,
+    /// What came ahead of its turn.
+    written: HashSet<Vec<u8>>,
+}
+
+impl Walk<'_, '_> {
+    /// Writes the file at `path` ahead of its turn, and the directories on the way to it; `base` is the path of the tree's
+    /// root. What is no file, or behind a link, has to wait.
+    fn ahead(&mut self, base: &[u8], path: &[u8]) -> Result<(), TreeError> {
+        let inside = match base {
+            [] => Some(path),
+            base => path.strip_prefix(base).and_then(|rest| rest.strip_prefix(b"/")),
+        };
+        let names = inside.into_iter().flat_map(|inside| inside.split(|byte| *byte == b'/'));
+        let mut found: Vec<(Vec<u8>, LayerNode, Attributes)> = Vec::new();
+        for name in names.filter(|name| !name.is_empty()) {
+            let (path, at) = match found.last() {
+                Some((_, _, attributes)) if attributes.kind != Kind::Directory => return Ok(()),
+                Some((path, node, _)) => (below(path, name), *node),
+                None => (below(base, name), self.layer.root()),
+            };
+            let Some(node) = self.layer.lookup(at, name)? else { return Ok(()) };
+            found.push((path, node, self.layer.attributes(node)?));
+        }
+        if found.last().is_none_or(|(_, _, attributes)| attributes.kind != Kind::File) {
+            return Ok(());
+        }
+        for (path, node, attributes) in found {
+            if self.written.insert(path.clone()) {
+                self.entry(path, node, attributes, Vec::new())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the entry `name`; returns the level below it if it is a directory.
+    fn name(&mut self, level: &Level, name: &[u8]) -> Result<Option<Level>, TreeError> {
+        let Some(directory) = level.place.last() else { return Ok(None) };
+        // What is gone meanwhile was not there.
+        let Some(mut node) = self.layer.lookup(*directory, name)? else { return Ok(None) };
+        let path = below(&level.path, name);
+        let mut attributes = self.layer.attributes(node)?;
+        let mut place = level.place.clone();
+        place.push(node);
+        if attributes.kind == Kind::Symlink {
+            if self.options.links == Links::Keep {
+                let target = self.layer.read_link(node)?;
+                self.entry(path, node, attributes, target)?;
+                return Ok(None);
+            }
+            place = self.follow(&level.place, node, &path)?;
+            node = place.last().copied().unwrap_or(node);
+            attributes = self.layer.attributes(node)?;
+            if level.way.contains(&node) {
+                return Err(link_error(&path, "leads to a directory that it lies in"));
+            }
+            self.report.followed += 1;
+            self.report.first_followed.get_or_insert_with(|| shown(&path));
+        }
+        match attributes.kind {
+            Kind::Directory => {
+                if !self.written.contains(&path) {
+                    self.entry(path.clone(), node, attributes, Vec::new())?;
+                }
+                let mut way = level.way.clone();
+                way.push(node);
+                Ok(Some(Level::new(self.layer, path, (place, way), self.options.order.by_kind)?))
+            }
+            Kind::File if self.written.contains(&path) => Ok(None),
+            Kind::File => {
+                self.entry(path, node, attributes, Vec::new())?;
+                Ok(None)
+            }
+            Kind::Fifo if self.options.detail != Detail::Plain => {
+                self.entry(path, node, attributes, Vec::new())?;
+                Ok(None)
+            }
+            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::CharacterDevice | Kind::BlockDevice => {
+                self.differs(&path, "is neither a file nor a directory: left out");
+                Ok(None)
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        path: Vec<u8>,
+        node: LayerNode,
+        attributes: Attributes,
+        link: Vec<u8>,
+    ) -> Result<(), TreeError> {
+        if attributes.mode & 0o6000 != 0 {
+            self.differs(&path, "has set-user-ID or set-group-ID bits: they are left out");
+        }
+        let time = attributes.modified;
+        let seconds = self.options.latest.map_or(time.seconds, |latest| time.seconds.min(latest));
+        let report = &mut *self.report;
+        report.newest = if report.entries == 0 { seconds } else { report.newest.max(seconds) };
+        report.entries += 1;
+        if report.entries > u64::from(self.options.entries) {
+            return Err(TreeError::TooMany { limit: self.options.entries });
+        }
+        let mut plain = Attributes::bare(attributes.kind, attributes.mode & 0o777);
+        plain.modified = Timestamp { seconds, nanoseconds: 0 };
+        let mut entry = Entry { path, link, node: plain, attributes: Vec::new() };
+        if let Detail::Whole { hard_links, owner } = self.options.detail {
+            entry.node.mode = attributes.mode & 0o1777;
+            if seconds == time.seconds {
+                entry.node.modified = time;
+            }
+            if owner.is_some_and(|owner| (attributes.user, attributes.group) != owner) {
+                self.differs(
+                    &entry.path,
+                    "belongs to somebody else: in a package it belongs to who mounts it",
+                );
+            }
+            entry.attributes = self.extended(node, &entry.path)?;
+            if self.is_further_name(&mut entry, node, attributes.links, hard_links) {
+                return (self.each)(entry, node, true);
+            }
+        }
+        if attributes.kind == Kind::File {
+            entry.node.size = attributes.size;
+            self.report.bytes += attributes.size;
+        }
+        (self.each)(entry, node, false)
+    }
+
+    /// Returns the attributes that a slot shows again.
+    fn extended(&mut self, node: LayerNode, path: &[u8]) -> Result<ExtendedAttributes, TreeError> {
+        let mut attributes = self.layer.extended_attributes(node)?;
+        let all = attributes.len();
+        attributes.retain(|(name, _)| name.starts_with(b"user."));
+        if attributes.len() < all {
+            self.differs(path, "has an access list or other attributes of the system: they are left out");
+        }
+        Ok(attributes)
+    }
+
+    /// Makes the entry one more name of an earlier one, if it is and that can be kept.
+    fn is_further_name(&mut self, entry: &mut Entry, node: LayerNode, links: u32, kept: bool) -> bool {
+        if entry.node.kind == Kind::Directory || links < 2 {
+            return false;
+        }
+        let Some(first) = self.names.get(&node) else {
+            self.names.insert(node, entry.path.clone());
+            return false;
+        };
+        if kept {
+            entry.link.clone_from(first);
+        } else {
+            self.differs(&entry.path, "is one more name of a file: it becomes a file of its own");
+        }
+        kept
+    }
+
+    fn differs(&mut self, path: &[u8], what: &'static str) {
+        self.report.differences.push(Difference { path: shown(path), what });
+    }
+
+    /// Returns where the link `node`, which lies in the directory at `place`, leads in the end.
+    fn follow(&self, place: &[LayerNode], node: LayerNode, path: &[u8]) -> Result<Vec<LayerNode>, TreeError> {
+        let mut at = place.to_vec();
+        let mut names = components(&self.layer.read_link(node)?, path)?;
+        let mut followed = 1;
+        while let Some(name) = names.pop() {
+            if name == b".." {
+                at.pop();
+                if at.is_empty() {
+                    return Err(link_error(path, "leads out of the tree"));
+                }
+                continue;
+            }
+            let Some(&directory) = at.last() else { break };
+            let is_directory = self.layer.attributes(directory)?.kind == Kind::Directory;
+            let found = if is_directory { self.layer.lookup(directory, &name)? } else { None };
+            let Some(found) = found else {
+                return Err(link_error(path, "leads to nothing"));
+            };
+            if self.layer.attributes(found)?.kind != Kind::Symlink {
+                at.push(found);
+                continue;
+            }
+            followed += 1;
+            if followed > MOST_LINKS {
+                return Err(link_error(path, "leads through too many links"));
+            }
+            names.extend(components(&self.layer.read_link(found)?, path)?);
+        }
+        Ok(at)
+    }
+}
+
+/// Returns the names in a link's target, the last first.
+fn components(target: &[u8], path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
+    if target.starts_with(b"/") {
+        return Err(link_error(path, "leads out of the tree"));
+    }
+    let names = target.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+    Ok(names.rev().map(<[u8]>::to_vec).collect())
+}
+
+/// Returns what tells the kind of a file: what is behind the last dot of its name.
+fn ending(name: &[u8]) -> &[u8] {
+    match name.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) if dot > 0 => &name[dot..],
+        _ => b"",
+    }
+}
+
+fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
+}
+
+fn link_error(path: &[u8], reason: &'static str) -> TreeError {
+    TreeError::Link { path: shown(path), reason }
+}
