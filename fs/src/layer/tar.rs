@@ -10,6 +10,7 @@ use tar::{EntryType, Header};
 use super::ExtendedAttributes;
 use crate::disk::kind::device_parts;
 use crate::node::{Attributes, Kind};
+use crate::slot::scan::tar::REPEATED;
 
 /// Bytes of a header, and of everything in the archive.
 pub(crate) const BLOCK: usize = 512;
@@ -77,6 +78,11 @@ impl<'a> TarWriter<'a> {
         self.header(entry, EntryType::Link, 0, Vec::new())
     }
 
+    /// Writes an entry that is a file of its own with the content of `entry.link`.
+    pub(crate) fn repeated(&mut self, entry: &Entry) -> io::Result<()> {
+        self.header(entry, EntryType::Link, 0, vec![(REPEATED.to_vec(), b"1".to_vec())])
+    }
+
     /// Writes a file of `entry.node.size` bytes that `read` gets at an offset.
     pub(crate) fn content(
         &mut self,
@@ -140,7 +146,8 @@ impl<'a> TarWriter<'a> {
         let (major, minor) = device_parts(node.device);
         header.set_device_major(major)?;
         header.set_device_minor(minor)?;
-        if kind != EntryType::Link {
+        // A link has those of its file, unless it is to become one of its own.
+        if kind != EntryType::Link || !records.is_empty() {
             for (name, value) in &entry.attributes {
                 records.push(([b"SCHILY.xattr.", &name[..]].concat(), value.clone()));
             }

@@ -28,7 +28,7 @@ use slotfs_fs::disk::Context as _;
 use slotfs_fs::disk::atomic::{self, WriteOptions};
 use slotfs_fs::layer::archive::{Detail, Order, TreeOptions};
 use slotfs_fs::package::write::{self, PackageWriter, SlotDescription};
-use slotfs_fs::package::{Limits, Package, PackageError};
+use slotfs_fs::package::{Compression, Limits, Package, PackageError};
 
 pub use error::PackError;
 pub use launcher::Launcher;
@@ -160,13 +160,15 @@ impl Packing<'_> {
     ) -> Result<(SlotReport, i64), PackError> {
         let is_file = matches!(source.content, Content::File(..));
         let (prefix, target) = slot.place(!is_file)?;
+        let is_fast = source.chain.compressions().contains(&Compression::Zstd);
         let options = TreeOptions {
             prefix,
             links: self.request.links,
             latest: self.request.latest,
             entries: self.writing.archives.limits.entries,
             detail: Detail::Plain,
-            order: Order { first: Arc::clone(&self.request.first), by_kind: false },
+            order: Order { first: Arc::clone(&self.request.first), by_kind: is_fast },
+            once: is_fast,
         };
         let description = SlotDescription {
             id: slot.id.clone(),

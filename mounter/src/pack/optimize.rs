@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use slotfs_fs::layer::archive::{Order, TreeOptions};
 use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::package::operations::Chain;
 use slotfs_fs::package::verify::Verification;
@@ -30,9 +29,6 @@ pub fn slots(
     archives: &Archives,
     first: &Arc<[Vec<u8>]>,
 ) -> Result<Vec<Part>, PackError> {
-    let order = Order { first: Arc::clone(first), by_kind: profile == Profile::Fast };
-    let options =
-        TreeOptions { order, ..whole_tree(profile == Profile::Fast, None, archives.limits.entries) };
     let shown =
         SlotOptions { limits: archives.limits, set_id: true, devices: true, ..SlotOptions::default() };
     let part = |slot: &Slot| -> Result<Part, PackError> {
@@ -46,7 +42,9 @@ pub fn slots(
         let chain = Chain::new(is_tree, compression);
         if is_tree {
             let layer = OpenSlot::open(slot, verification, &archives.home, &shown)?.placed(slot, false).layer;
-            return Ok(Part::Rewritten(Matter { chain, tree: Some((layer, options.clone())) }));
+            let mut options = whole_tree(&chain, profile == Profile::Fast, None, archives.limits.entries);
+            options.order.first = Arc::clone(first);
+            return Ok(Part::Rewritten(Matter { chain, tree: Some((layer, options)) }));
         }
         Ok(match compression {
             Some(_) => Part::Rewritten(Matter { chain, tree: None }),

@@ -21,7 +21,7 @@ use slotfs_fs::package::keys::KeyPair;
 use slotfs_fs::package::operations::Chain;
 use slotfs_fs::package::verify::Verification;
 use slotfs_fs::package::write::{Original, PackageWriter, SlotDescription};
-use slotfs_fs::package::{Container, Package, PackageError, Slot};
+use slotfs_fs::package::{Compression, Container, Package, PackageError, Slot};
 
 use super::error::PackError;
 use super::launcher::Launcher;
@@ -91,11 +91,13 @@ pub struct Rebuilt {
     pub slots: Vec<(Fate, SlotReport)>,
 }
 
-/// Returns how a tree becomes an archive that shows all of it again: links stay what they are, and so do further names of a
-/// file unless the package is for launchers, too. `owner` is to whom
-/// everything should belong, if somebody asks.
+/// Returns how a tree becomes an archive that shows all of it again and is stored by `chain`: links stay what they are, and
+/// with `hard_links` so do further names of a file. `owner` is to whom everything should belong, if somebody asks.
 #[must_use]
-pub fn whole_tree(hard_links: bool, owner: Option<(u32, u32)>, entries: u32) -> TreeOptions {
+pub fn whole_tree(chain: &Chain, hard_links: bool, owner: Option<(u32, u32)>, entries: u32) -> TreeOptions {
+    // Only slotfs reads zstd.
+    let is_fast = chain.compressions().contains(&Compression::Zstd);
+    let order = Order { by_kind: is_fast, ..Order::default() };
     let detail = Detail::Whole { hard_links, owner };
     TreeOptions {
         prefix: Vec::new(),
@@ -103,7 +105,8 @@ pub fn whole_tree(hard_links: bool, owner: Option<(u32, u32)>, entries: u32) -> 
         latest: None,
         entries,
         detail,
-        order: Order::default(),
+        order,
+        once: is_fast,
     }
 }
 
@@ -245,7 +248,7 @@ fn fill(
         (Some((layer, options)), _) => (Content::Tree(Arc::clone(layer), None), options.clone()),
         (None, Some(slot)) if slot.source.container == Container::File => {
             let file = Content::File(slot.source.stored.clone(), slot.source.compressions.clone());
-            (file, whole_tree(false, None, writing.archives.limits.entries))
+            (file, whole_tree(&matter.chain, false, None, writing.archives.limits.entries))
         }
         (None, _) => return Err(PackError::request(format!("slot `{}` has no content", description.id))),
     };

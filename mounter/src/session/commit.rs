@@ -194,13 +194,15 @@ impl Plan {
         let needs_slotfs = changes.holds(Kind::Symlink) || changes.holds(Kind::Fifo);
         let entries = options.archives.limits.entries;
         let is_fast = options.profile == Profile::Fast;
-        let whole = |hard_links| rebuild::whole_tree(hard_links, Some(own_ids()), entries);
+        let whole =
+            |chain: &Chain, hard_links| rebuild::whole_tree(chain, hard_links, Some(own_ids()), entries);
         let mut slots: Vec<Part> = base.package.slots().iter().map(|_| Part::Kept).collect();
         for (rest, position) in self.rests.iter().zip(&base.positions) {
             if let Some((slot, part)) = base.package.slot(*position).zip(slots.get_mut(*position as usize))
-                && let Some(tree) = left_over(rest, &whole(true))?
+                && let chain = chain_of(slot, options.profile)
+                && let Some(tree) = left_over(rest, &whole(&chain, true))?
             {
-                *part = Part::Rewritten(Matter { chain: chain_of(slot, options.profile), tree: Some(tree) });
+                *part = Part::Rewritten(Matter { chain, tree: Some(tree) });
             }
         }
         let new_chain = Chain::new(true, Some(options.profile.compression()));
@@ -213,11 +215,12 @@ impl Plan {
                 };
                 let merged = merge(below, changes)?;
                 let chain = chain_of(slot, options.profile);
-                *part = Part::Rewritten(Matter { chain, tree: Some((Arc::new(merged), whole(is_fast))) });
+                let tree: Tree = (Arc::new(merged), whole(&chain, is_fast));
+                *part = Part::Rewritten(Matter { chain, tree: Some(tree) });
             }
             None => {
-                let matter =
-                    Matter { chain: new_chain.clone(), tree: Some((Arc::new(changes), whole(is_fast))) };
+                let tree: Tree = (Arc::new(changes), whole(&new_chain, is_fast));
+                let matter = Matter { chain: new_chain.clone(), tree: Some(tree) };
                 slots.push(Part::Added(Box::new(description(&self.slot, new_chain)), matter));
             }
         }

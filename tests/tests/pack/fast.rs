@@ -93,6 +93,78 @@ fn it_is_as_small_as_zstd_makes_a_tar_archive() {
 }
 
 #[test]
+fn real_files_are_as_small_as_zstd_makes_a_tar_archive_at_the_same_level() {
+    let Some(flavor) = slotfs_tests::command::flavor() else { return };
+    let libraries = flavor.parent().unwrap().with_file_name("lib");
+    let python = std::fs::read_dir(libraries).unwrap().next().unwrap().unwrap().path();
+    let source = python.join("site-packages/pip").display().to_string();
+    let home = Home::new();
+    for level in ["3", "9"] {
+        pack(&home, &[&source, "-o", "app.psp", "--profile", "fast", "--level", level]).success();
+        let line = format!("tar --sort=name -cf - -C {source} . | zstd -q -{level} | wc -c");
+        let theirs: f64 =
+            Done::of(home.program("sh").args(["-c", &line])).success().stdout.trim().parse().unwrap();
+        #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+        let ratio = stored(&home).len() as f64 / theirs;
+        assert!(ratio < 1.05, "level {level}: {ratio}");
+    }
+}
+
+#[test]
+fn repeats_are_stored_once_and_stay_files_of_their_own() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    // Longer than a frame; the second half differs in one byte.
+    let content = noise_of(5, 3_000_000);
+    let mut almost = content.clone();
+    almost[2_999_999] ^= 1;
+    for folder in 0..6 {
+        file(&home, &format!("app/{folder}/same"), 0o640 + folder, &content);
+        file(&home, &format!("app/{folder}/own"), 0o644, noise_of(folder, 2_000));
+    }
+    file(&home, "app/9/almost", 0o644, &almost);
+    pack(&home, &["app", "-o", "app.psp", "--profile", "fast", "--key-seed", "s"]).success();
+    let slot = stored(&home);
+    assert!(slot.len() < 4_500_000, "{} bytes for two of 3,000,000 that halve", slot.len());
+    let expected = slotfs_tests::tree::describe(&home.path("app"));
+    let whole_seconds = |mut lines: std::collections::BTreeMap<std::path::PathBuf, String>| {
+        lines.values_mut().for_each(|line| {
+            if let Some((before, _)) = line.rsplit_once('.') {
+                *line = before.to_owned();
+            }
+        });
+        lines
+    };
+    let same = |found, when: &str| {
+        slotfs_tests::workplace::assert_same(&whole_seconds(expected.clone()), &whole_seconds(found), when);
+    };
+    // By the index that the package carries, by a pass over the slot, and as another program reads the slot.
+    home.run(["extract", "app.psp", "out"]).success();
+    same(slotfs_tests::tree::describe(&home.path("out")), "by the carried index");
+    let other = Home::new();
+    let mut bytes = std::fs::read(home.path("app.psp")).unwrap();
+    for range in indexes(&home, "app.psp") {
+        bytes[range].fill(0);
+    }
+    std::fs::write(other.path("app.psp"), bytes).unwrap();
+    other.run(["mount", "app.psp"]).success();
+    let root = other.workenv("app");
+    same(slotfs_tests::tree::describe(&root), "by a pass");
+    std::fs::write(root.join("3/same"), "changed").unwrap();
+    assert!(std::fs::read(root.join("4/same")).unwrap() == content, "they are not one file");
+    other.run(["unmount", "app"]).success();
+    other.settle();
+    std::fs::write(home.path("slot.tar.zst"), slot).unwrap();
+    let line = "mkdir theirs && zstd -q -d < slot.tar.zst | tar -xf - -C theirs --warning=no-unknown-keyword && diff -r app theirs";
+    Done::of(home.program("sh").args(["-c", line])).success();
+    // In a slot for everybody each has its own bytes.
+    pack(&home, &["app,operations=tgz", "-o", "app.psp", "--profile", "fast"]).success();
+    assert!(stored(&home).len() > 9_000_000);
+}
+
+#[test]
 fn the_same_sources_give_the_same_bytes_on_one_processor() {
     let home = Home::new();
     packed(&home);

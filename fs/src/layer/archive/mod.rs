@@ -5,15 +5,17 @@
 //!
 //! **Invariant:** a link that is followed never leads out of the tree, and the walk ends whatever links there are.
 
+mod repeats;
 mod walk;
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::tar::TarWriter;
-use super::{Layer, LayerError};
+use super::tar::{Entry, TarWriter};
+use super::{Layer, LayerError, LayerNode};
 use crate::node::Kind;
 
+use self::repeats::Repeats;
 use self::walk::walk;
 
 /// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
@@ -62,6 +64,9 @@ pub struct TreeOptions {
     pub detail: Detail,
     /// In which order they come.
     pub order: Order,
+    /// Whether content that is in the archive already is not written again: such a file becomes a link to the one that has it,
+    /// with a mark that it is a file of its own, which slotfs alone understands.
+    pub once: bool,
 }
 
 /// In which order the entries of an archive come, directories before what is in them.
@@ -143,9 +148,9 @@ pub fn write_tree(
 ) -> Result<TreeReport, TreeError> {
     let mut tar = TarWriter::new(out);
     let mut report = TreeReport::default();
-    let mut changed = None;
+    let mut repeats = if options.once { Repeats::survey(layer, options)? } else { Repeats::default() };
     let mut directory = Vec::new();
-    let walked = walk(layer, options, &mut report, &mut |entry, node, is_further_name| {
+    walk(layer, options, &mut report, &mut |mut entry, node, is_further_name| {
         let parent = parent_of(&entry.path);
         if parent != directory || entry.node.size >= LARGE_FILE {
             parent.clone_into(&mut directory);
@@ -157,31 +162,50 @@ pub fn write_tree(
         if entry.node.kind != Kind::File {
             return Ok(tar.entry(&entry)?);
         }
-        let mut failed = None;
-        let mut read = |offset: u64, buffer: &mut [u8]| match layer.read(node, offset, buffer) {
-            Ok(0) => {
-                changed = Some(shown(&entry.path));
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-            Ok(count) => {
-                told(count as u64);
-                Ok(count)
-            }
-            Err(error) => {
-                failed = Some(error);
-                Err(io::ErrorKind::Other.into())
-            }
-        };
-        let written = tar.content(&entry, &mut read);
-        match (failed, changed.take()) {
-            (Some(error), _) => Err(error.into()),
-            (None, Some(path)) => Err(TreeError::Changed { path }),
-            (None, None) => Ok(written?),
+        if let Some(first) = repeats.first_with(layer, node, entry.node.size)? {
+            told(entry.node.size);
+            entry.link = first;
+            return Ok(tar.repeated(&entry)?);
         }
-    });
-    walked?;
+        content(&mut tar, &entry, (layer, node), &mut |bytes| {
+            repeats.pass(bytes);
+            told(bytes.len() as u64);
+        })?;
+        repeats.written(&entry.path, entry.node.size);
+        Ok(())
+    })?;
     tar.finish()?;
     Ok(report)
+}
+
+/// Writes a file; `pass` gets what was written.
+fn content(
+    tar: &mut TarWriter<'_>,
+    entry: &Entry,
+    (layer, node): (&dyn Layer, LayerNode),
+    pass: &mut dyn FnMut(&[u8]),
+) -> Result<(), TreeError> {
+    let (mut failed, mut changed) = (None, false);
+    let mut read = |offset: u64, buffer: &mut [u8]| match layer.read(node, offset, buffer) {
+        Ok(0) => {
+            changed = true;
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+        Ok(count) => {
+            pass(&buffer[..count]);
+            Ok(count)
+        }
+        Err(error) => {
+            failed = Some(error);
+            Err(io::ErrorKind::Other.into())
+        }
+    };
+    let written = tar.content(entry, &mut read);
+    match (failed, changed) {
+        (Some(error), _) => Err(error.into()),
+        (None, true) => Err(TreeError::Changed { path: shown(&entry.path) }),
+        (None, false) => Ok(written?),
+    }
 }
 
 /// Returns how many bytes of content [`write_tree`] will write.
@@ -210,7 +234,7 @@ mod tests {
 
     fn options(links: Links) -> TreeOptions {
         let (detail, order) = (Detail::Plain, Order::default());
-        TreeOptions { prefix: Vec::new(), links, latest: None, entries: 1000, detail, order }
+        TreeOptions { prefix: Vec::new(), links, latest: None, entries: 1000, detail, order, once: false }
     }
 
     fn archive(layer: &MemoryLayer, options: &TreeOptions) -> Result<(Vec<String>, TreeReport), TreeError> {
@@ -276,6 +300,47 @@ mod tests {
         assert_eq!(names(&[], true, &[]), expected);
         let inside = names(&["b/z", "opt/b/z"], true, &["opt"]);
         assert_eq!(inside[..3], ["opt/", "opt/b/", "opt/b/z"]);
+    }
+
+    #[test]
+    fn what_was_written_before_is_not_written_again() {
+        let (one, other) = (vec![1; 3000], vec![2; 3000]);
+        let layer = MemoryLayer::builder()
+            .file("a", 0o644, one.clone())
+            .file("b", 0o600, other.clone())
+            .file("c", 0o755, one.clone())
+            .file("d/e", 0o644, other)
+            .file("f", 0o644, vec![1; 3001])
+            .file("small", 0o644, *b"1")
+            .file("small too", 0o644, *b"1")
+            .build()
+            .unwrap();
+        let mut told = 0;
+        let mut bytes = Vec::new();
+        let options = TreeOptions { once: true, ..options(Links::Keep) };
+        let report = write_tree(&layer, &options, &mut bytes, &mut |count| told += count).unwrap();
+        assert_eq!((report.bytes, told), (15_003, 15_003));
+        let mut archive = ::tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let link = entry.link_name().unwrap().map(|link| link.display().to_string());
+            let marks = entry.pax_extensions().unwrap().into_iter().flatten();
+            let is_marked = marks.flatten().any(|mark| mark.key() == Ok("SLOTFS.repeated"));
+            (entry.path().unwrap().display().to_string(), entry.size(), link, is_marked)
+        });
+        let written = |name: &str, size| (name.to_owned(), size, None, false);
+        let repeated = |name: &str, first: &str| (name.to_owned(), 0, Some(first.to_owned()), true);
+        let expected = [
+            written("a", 3000),
+            written("b", 3000),
+            repeated("c", "a"),
+            written("d/", 0),
+            repeated("d/e", "b"),
+            written("f", 3001),
+            written("small", 1),
+            written("small too", 1),
+        ];
+        assert_eq!(entries.collect::<Vec<_>>(), expected);
     }
 
     #[test]

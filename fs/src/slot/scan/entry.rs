@@ -28,6 +28,8 @@ pub enum Body {
     File(Content),
     /// Another name of an earlier entry.
     HardLink(Vec<u8>),
+    /// A file of its own with the content of this earlier entry.
+    Copy(Vec<u8>),
     /// Symbolic link with this target.
     Symlink(Vec<u8>),
     /// Directory.

@@ -94,8 +94,22 @@ impl Nodes {
         };
         let parent = self.walk(names, Some(entry.modified), limits)?;
         self.report(entry);
-        if let Body::HardLink(target) = &entry.body {
-            return self.hard_link(parent, &name, target, entry, limits);
+        match &entry.body {
+            Body::HardLink(target) => {
+                let node = self.linked(target, limits)?;
+                return self.hard_link(parent, &name, node, entry);
+            }
+            Body::Copy(target) => {
+                let node = self.linked(target, limits)?;
+                return self.copy(parent, &name, node, entry);
+            }
+            Body::File(_)
+            | Body::Symlink(_)
+            | Body::Directory
+            | Body::Fifo
+            | Body::Device(..)
+            | Body::Unreadable
+            | Body::Unknown => {}
         }
         match self.child(parent, &name) {
             Some(node) if entry.body == Body::Directory && self.get(node).kind() == Some(Kind::Directory) => {
@@ -208,14 +222,8 @@ impl Nodes {
         Ok(())
     }
 
-    fn hard_link(
-        &mut self,
-        parent: u32,
-        name: &[u8],
-        target: &[u8],
-        entry: &Entry,
-        limits: &Limits,
-    ) -> Result<Placed, Refusal> {
+    /// Finds what a link to an earlier entry leads to.
+    fn linked(&mut self, target: &[u8], limits: &Limits) -> Result<u32, Refusal> {
         let dangling = || Refusal::Notice(NoticeKind::DanglingHardLink);
         let mut names = split(target).map_err(|_| dangling())?;
         let last = names.pop().ok_or_else(dangling)?;
@@ -228,10 +236,31 @@ impl Nodes {
         if self.get(node).kind() == Some(Kind::Directory) {
             return Err(dangling());
         }
+        Ok(node)
+    }
+
+    fn hard_link(&mut self, parent: u32, name: &[u8], node: u32, entry: &Entry) -> Result<Placed, Refusal> {
         if self.child(parent, name) != Some(node) {
             self.clear(parent, name, entry)?;
             self.link(parent, name, node)?;
         }
+        Ok(Placed { node, is_file: false })
+    }
+
+    /// Makes a file of its own whose content is that of the file `node`.
+    fn copy(&mut self, parent: u32, name: &[u8], node: u32, entry: &Entry) -> Result<Placed, Refusal> {
+        let original = self.get(node);
+        if original.kind() != Some(Kind::File) {
+            return Err(NoticeKind::DanglingHardLink.into());
+        }
+        let mut record = blank(Kind::File, 0);
+        record.flags = original.flags;
+        (record.size, record.content, record.digest) = (original.size, original.content, original.digest);
+        set_owner(&mut record, entry);
+        record.attributes = self.store_attributes(entry)?.into();
+        self.clear(parent, name, entry)?;
+        let node = self.add(record)?;
+        self.link(parent, name, node)?;
         Ok(Placed { node, is_file: false })
     }
 
@@ -255,7 +284,7 @@ impl Nodes {
                 record
             }
             Body::Fifo => blank(Kind::Fifo, 0),
-            Body::Directory | Body::HardLink(_) | Body::Unreadable | Body::Unknown => {
+            Body::Directory | Body::HardLink(_) | Body::Copy(_) | Body::Unreadable | Body::Unknown => {
                 blank(Kind::Directory, 0)
             }
         };

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::slot::NoticeKind;
 use crate::slot::scan::Body;
 
 fn entry(path: &str, body: Body) -> Entry {
@@ -88,6 +89,35 @@ fn link_counts_follow_names() {
     tree.place(&file("two")).unwrap();
     assert_eq!(tree.attributes(node).unwrap().links, 2);
     assert_ne!(tree.lookup(0, b"two").unwrap(), Some(node));
+}
+
+#[test]
+fn a_copy_is_a_file_of_its_own_with_the_same_content() {
+    let tree = GrowingTree::of_archive(Limits::default());
+    let content = crate::slot::scan::Content::Whole { decoded: 512, size: 7 };
+    let placed = tree.place(&entry("one", Body::File(content))).unwrap().unwrap();
+    tree.set_digest(placed.node, crate::disk::digest::Digest([9; 32]), true).unwrap();
+    let mut copy = entry("folder/two", Body::Copy(b"./one".to_vec()));
+    copy.mode = 0o600;
+    let copied = tree.place(&copy).unwrap().unwrap();
+    assert!(copied.node != placed.node && !copied.is_file);
+    let (one, two) = (tree.attributes(placed.node).unwrap(), tree.attributes(copied.node).unwrap());
+    assert_eq!((one.links, two.links, two.size, two.mode), (1, 1, 7, 0o600));
+    let shown = |node| format!("{:?}", tree.content(node, true).unwrap());
+    assert_eq!(shown(copied.node), shown(placed.node));
+    // Onto itself; of what is no file; of nothing.
+    let again = tree.place(&entry("one", Body::Copy(b"one".to_vec()))).unwrap().unwrap();
+    assert_eq!(shown(again.node), shown(placed.node));
+    tree.place(&entry("link", Body::Symlink(b"one".to_vec()))).unwrap();
+    for target in ["folder", "link", "none", "../one", ""] {
+        let refused = entry("three", Body::Copy(target.into()));
+        assert_eq!(tree.place(&refused).unwrap(), None, "{target}");
+    }
+    assert!(
+        tree.notices()
+            .iter()
+            .all(|notice| { matches!(notice.what, NoticeKind::DanglingHardLink | NoticeKind::Replaced) })
+    );
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::slot::{Limits, SlotError};
 use header::{BLOCK, Header};
 use pax::Records;
 
+/// Says that a link is to be a file of its own with the same content; other readers make it one more name of that file.
+pub(crate) const REPEATED: &[u8] = b"SLOTFS.repeated";
+
 /// Reads one entry after the other.
 #[derive(Debug)]
 pub struct TarScanner<I> {
@@ -220,6 +223,7 @@ impl<I: Input> TarScanner<I> {
         (self.left, self.padding) = (stored, padding(stored));
         let link = || records.value(b"linkpath").or(long_link).unwrap_or_else(|| header.link());
         let body = match header.kind() {
+            b'1' if records.value(REPEATED).is_some() => Body::Copy(link()),
             b'1' => Body::HardLink(link()),
             b'2' => Body::Symlink(link()),
             b'3' => Body::Device(Kind::CharacterDevice, self.device(header, records)?),
