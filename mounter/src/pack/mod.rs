@@ -146,7 +146,7 @@ impl Packing<'_> {
             newest = newest.max(youngest);
             slots.push(report);
         }
-        let sections = self.sections(self.request.latest.unwrap_or(newest));
+        let sections = new_sections(&self.request.sections, self.request.latest.unwrap_or(newest));
         let size = writer.finish(sections, &self.request.key).context("write", out)?;
         Ok(Report { size, slots })
     }
@@ -184,45 +184,45 @@ impl Packing<'_> {
         };
         self.writing.slot(writer, part, NewSlot { description, source, options, path: &slot.path })
     }
+}
 
-    /// Returns the metadata in the order in which FlavorPack's builders have it. There is no section about the launcher:
-    /// it is optional, and it would be wrong as soon as the package gets another one.
-    fn sections(&self, time: i64) -> Map<String, Value> {
-        let given = &self.request.sections;
-        let mut sections = Map::new();
-        sections.insert("format".into(), json!("PSPF/2025"));
-        sections.insert("format_version".into(), json!("1.0.0"));
-        let keep = |sections: &mut Map<String, Value>, name: &str| {
-            if let Some(section) = given.get(name).filter(|section| !section.is_null()) {
-                sections.insert(name.to_owned(), section.clone());
-            }
-        };
-        keep(&mut sections, "package");
-        sections.insert("slots".into(), Value::Null);
-        keep(&mut sections, "execution");
-        sections.insert(
-            "verification".into(),
-            json!({
-                "integrity_seal": { "required": true, "algorithm": "ed25519" },
-                "signed": true, "require_verification": true
-            }),
-        );
-        sections.insert(
-            "build".into(),
-            json!({
-                "tool": "slotfs", "tool_version": env!("CARGO_PKG_VERSION"), "timestamp": time::rfc3339(time),
-                "deterministic": true,
-                "platform": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH }
-            }),
-        );
-        sections.insert("compatibility".into(), json!({ "min_format_version": "1.0.0", "features": [] }));
-        for name in ["cache_validation", "runtime", "workenv", "policy"] {
-            keep(&mut sections, name);
+/// Returns the metadata in the order in which FlavorPack's builders have it, with the sections that were `given`; nothing in
+/// the package is younger than `time`. There is no section about the launcher: it is optional, and it would be wrong as soon
+/// as the package gets another one.
+fn new_sections(given: &Map<String, Value>, time: i64) -> Map<String, Value> {
+    let mut sections = Map::new();
+    sections.insert("format".into(), json!("PSPF/2025"));
+    sections.insert("format_version".into(), json!("1.0.0"));
+    let keep = |sections: &mut Map<String, Value>, name: &str| {
+        if let Some(section) = given.get(name).filter(|section| !section.is_null()) {
+            sections.insert(name.to_owned(), section.clone());
         }
-        let setup = given.get("setup_commands").cloned().unwrap_or_else(|| json!([]));
-        sections.insert("setup_commands".into(), setup);
-        sections
+    };
+    keep(&mut sections, "package");
+    sections.insert("slots".into(), Value::Null);
+    keep(&mut sections, "execution");
+    sections.insert(
+        "verification".into(),
+        json!({
+            "integrity_seal": { "required": true, "algorithm": "ed25519" },
+            "signed": true, "require_verification": true
+        }),
+    );
+    sections.insert(
+        "build".into(),
+        json!({
+            "tool": "slotfs", "tool_version": env!("CARGO_PKG_VERSION"), "timestamp": time::rfc3339(time),
+            "deterministic": true,
+            "platform": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH }
+        }),
+    );
+    sections.insert("compatibility".into(), json!({ "min_format_version": "1.0.0", "features": [] }));
+    for name in ["cache_validation", "runtime", "workenv", "policy"] {
+        keep(&mut sections, name);
     }
+    let setup = given.get("setup_commands").cloned().unwrap_or_else(|| json!([]));
+    sections.insert("setup_commands".into(), setup);
+    sections
 }
 
 fn check_names(slots: &[SlotRequest]) -> Result<(), PackError> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use slotfs_fs::disk::atomic;
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::{Context as _, DiskError};
@@ -27,7 +27,7 @@ use super::error::PackError;
 use super::launcher::Launcher;
 use super::source::{Archives, Content, Source};
 use super::writing::{NewSlot, SlotReport, Writing};
-use super::{PROGRAM, check, stopped};
+use super::{PROGRAM, check, new_sections, stopped};
 use crate::extract::progress::Progress;
 
 /// What the new package shall be.
@@ -37,8 +37,10 @@ pub struct Rebuild<'a> {
     pub old: &'a Package,
     /// What hashing its slots found.
     pub verification: &'a Verification,
-    /// The executable in front; that of the old package where `None`.
+    /// The executable in front; that of the old package where `None`, or for what has none a script.
     pub launcher: Option<Launcher>,
+    /// The program and its arguments; those of the old package where `None`.
+    pub command: Option<&'a str>,
     /// What signs it.
     pub key: &'a KeyPair,
     /// How hard to compress: 1 to 9, with zstd to 19.
@@ -54,7 +56,7 @@ pub enum Part {
     Kept,
     /// The old slot with other bytes.
     Rewritten(Matter),
-    /// One that was not there.
+    /// One that was not there, or only one of an archive or a directory, which says nothing about its slots.
     Added(Box<SlotDescription>, Matter),
 }
 
@@ -132,7 +134,7 @@ pub fn rebuild(
 
 fn write(wanted: &Rebuild<'_>, writing: Writing<'_>, file: &mut File) -> Result<Rebuilt, PackError> {
     let old = wanted.old;
-    let own = Launcher::File(old.path().into());
+    let own = if old.index().is_some() { Launcher::File(old.path().into()) } else { Launcher::Script };
     let mut launcher = wanted.launcher.as_ref().unwrap_or(&own).open()?;
     let mut writer =
         PackageWriter::start(file, &mut *launcher, wanted.level).context("write", writing.out)?;
@@ -140,25 +142,28 @@ fn write(wanted: &Rebuild<'_>, writing: Writing<'_>, file: &mut File) -> Result<
         writer.attest(index.attestation_digest);
     }
     let originals = Original::all(old).context("read", old.path())?;
-    let mut slots = Vec::new();
+    let (mut slots, mut newest) = (Vec::new(), 0);
     for (part, slot) in wanted.slots.iter().enumerate() {
-        let before = old.slots().get(part).zip(originals.get(part));
-        let done = match (slot, before) {
-            (Part::Kept, Some((slot, original))) => {
-                (Fate::Kept, keep(&mut writer, wanted, writing, (part, slot, original))?)
+        let (before, original) = (old.slots().get(part), originals.get(part));
+        let (fate, filled) = match (slot, before, original) {
+            (Part::Kept, Some(slot), Some(original)) => {
+                slots.push((Fate::Kept, keep(&mut writer, wanted, writing, (part, slot, original))?));
+                continue;
             }
-            (Part::Rewritten(matter), Some((slot, original))) => {
+            (Part::Rewritten(matter), Some(slot), Some(original)) => {
                 let description = rewritten(slot, original.clone(), matter);
-                (Fate::Rewritten, fill(&mut writer, writing, part, (description, matter, Some(slot)))?)
+                (Fate::Rewritten, fill(&mut writer, writing, part, (description, matter, before))?)
             }
-            (Part::Added(description, matter), _) => {
-                (Fate::Added, fill(&mut writer, writing, part, ((**description).clone(), matter, None))?)
+            (Part::Added(description, matter), ..) => {
+                let fate = if before.is_some() { Fate::Rewritten } else { Fate::Added };
+                (fate, fill(&mut writer, writing, part, ((**description).clone(), matter, before))?)
             }
-            (Part::Kept | Part::Rewritten(_), None) => continue,
+            (Part::Kept | Part::Rewritten(_), ..) => continue,
         };
-        slots.push(done);
+        newest = filled.1.max(newest);
+        slots.push((fate, filled.0));
     }
-    let sections = sections(wanted).context("read", old.path())?;
+    let sections = sections(wanted, newest).context("read", old.path())?;
     if !old.unchanged()? {
         return Err(PackageError::Changed { path: old.path().into() }.into());
     }
@@ -166,13 +171,31 @@ fn write(wanted: &Rebuild<'_>, writing: Writing<'_>, file: &mut File) -> Result<
     Ok(Rebuilt { size, slots })
 }
 
-/// Returns the metadata of the old package; what it says about slots follows from what was written.
-fn sections(wanted: &Rebuild<'_>) -> io::Result<Map<String, Value>> {
-    let mut sections: Map<String, Value> = serde_json::from_slice(wanted.old.metadata_json())?;
+/// Returns the metadata of the old package, or for what has none those of a new one; what they say about slots follows from
+/// what was written.
+fn sections(wanted: &Rebuild<'_>, newest: i64) -> io::Result<Map<String, Value>> {
+    let old = wanted.old;
+    let mut sections: Map<String, Value> = if old.index().is_some() {
+        serde_json::from_slice(old.metadata_json())?
+    } else {
+        let version = if old.version().is_empty() { "0.0.0" } else { old.version() };
+        let package = json!({ "name": old.name(), "version": version });
+        new_sections(
+            &Map::from_iter([("package".to_owned(), package), ("execution".to_owned(), Value::Null)]),
+            newest,
+        )
+    };
     sections.remove("slotfs");
     if wanted.launcher.is_some() {
         // It says which launcher the builder took.
         sections.remove("launcher");
+    }
+    if let Some(command) = wanted.command {
+        let execution = sections.entry("execution").or_insert(Value::Null);
+        if !execution.is_object() {
+            *execution = json!({ "command": "", "env": {} });
+        }
+        execution["command"] = command.into();
     }
     Ok(sections)
 }
@@ -243,7 +266,7 @@ fn fill(
     writing: Writing<'_>,
     part: usize,
     (description, matter, before): (SlotDescription, &Matter, Option<&Slot>),
-) -> Result<SlotReport, PackError> {
+) -> Result<(SlotReport, i64), PackError> {
     let (content, options) = match (&matter.tree, before) {
         (Some((layer, options)), _) => (Content::Tree(Arc::clone(layer), None), options.clone()),
         (None, Some(slot)) if slot.source.container == Container::File => {
@@ -255,5 +278,5 @@ fn fill(
     let id = description.id.clone();
     let source = Source::of(&id, content, matter.chain.clone());
     let slot = NewSlot { description, source: &source, options, path: Path::new(&id) };
-    Ok(writing.slot(writer, part, slot)?.0)
+    writing.slot(writer, part, slot)
 }

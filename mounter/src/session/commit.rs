@@ -118,6 +118,8 @@ pub struct Options<'a> {
     pub profile: Profile,
     /// The executable in front; that of the old package where `None`.
     pub launcher: Option<Launcher>,
+    /// The program and its arguments; those of the old package where `None`.
+    pub command: Option<&'a str>,
     /// What signs it.
     pub key: &'a KeyPair,
     /// How hard to compress.
@@ -196,13 +198,14 @@ impl Plan {
         let is_fast = options.profile == Profile::Fast;
         let whole =
             |chain: &Chain, hard_links| rebuild::whole_tree(chain, hard_links, Some(own_ids()), entries);
-        let mut slots: Vec<Part> = base.package.slots().iter().map(|_| Part::Kept).collect();
+        let untouched = |slot: &Slot| base.untouched(slot, options.profile, |chain| whole(chain, is_fast));
+        let mut slots: Vec<Part> = base.package.slots().iter().map(untouched).collect();
         for (rest, position) in self.rests.iter().zip(&base.positions) {
             if let Some((slot, part)) = base.package.slot(*position).zip(slots.get_mut(*position as usize))
                 && let chain = chain_of(slot, options.profile)
                 && let Some(tree) = left_over(rest, &whole(&chain, true))?
             {
-                *part = Part::Rewritten(Matter { chain, tree: Some(tree) });
+                *part = base.part(slot, Matter { chain, tree: Some(tree) });
             }
         }
         let new_chain = Chain::new(true, Some(options.profile.compression()));
@@ -210,13 +213,14 @@ impl Plan {
         {
             Some((part, slot)) => {
                 let below = match std::mem::replace(part, Part::Kept) {
-                    Part::Rewritten(Matter { tree: Some((layer, _)), .. }) => Some(layer),
+                    Part::Rewritten(Matter { tree: Some((layer, _)), .. })
+                    | Part::Added(_, Matter { tree: Some((layer, _)), .. }) => Some(layer),
                     Part::Rewritten(_) | Part::Kept | Part::Added(..) => base.layer(slot.position),
                 };
                 let merged = merge(below, changes)?;
                 let chain = chain_of(slot, options.profile);
                 let tree: Tree = (Arc::new(merged), whole(&chain, is_fast));
-                *part = Part::Rewritten(Matter { chain, tree: Some(tree) });
+                *part = base.part(slot, Matter { chain, tree: Some(tree) });
             }
             None => {
                 let tree: Tree = (Arc::new(changes), whole(&new_chain, is_fast));
@@ -228,6 +232,7 @@ impl Plan {
             old: &base.package,
             verification: &base.verification,
             launcher: options.launcher.clone(),
+            command: options.command,
             key: options.key,
             level: options.level,
             slots,
@@ -257,12 +262,42 @@ impl Base {
         let refused = |reason| CommitError::Slot { slot: wanted.to_owned(), reason };
         match last.filter(|last| last.id == wanted) {
             None => Err(refused("another slot lies over it")),
-            Some(slot) if slot.source.container != Container::Tar => Err(refused("it is one file")),
+            Some(slot) if slot.source.container == Container::File => Err(refused("it is one file")),
             Some(slot) if !self.positions.contains(&slot.position) => {
                 Err(refused("it is not there when the package runs"))
             }
             Some(slot) => Ok((wanted.to_owned(), Some(slot.position))),
         }
+    }
+
+    /// Returns what becomes of a slot that loses nothing: it stays the same bytes in a package, and that of an archive or a
+    /// directory becomes the slot of one.
+    fn untouched(&self, slot: &Slot, profile: Profile, whole: impl Fn(&Chain) -> TreeOptions) -> Part {
+        if self.package.index().is_some() {
+            return Part::Kept;
+        }
+        let chain = match slot.source.container {
+            Container::File => Chain::new(false, Some(profile.compression())),
+            Container::Tar | Container::Zip | Container::Directory(_) => chain_of(slot, profile),
+        };
+        let is_tree = slot.source.container != Container::File;
+        let layer = self.layer(slot.position).filter(|_| is_tree);
+        let tree = layer.map(|layer| (layer, whole(&chain)));
+        self.part(slot, Matter { chain, tree })
+    }
+
+    /// Returns the slot with other content.
+    fn part(&self, slot: &Slot, matter: Matter) -> Part {
+        if self.package.index().is_some() {
+            return Part::Rewritten(matter);
+        }
+        let is_file = matter.tree.is_none();
+        let mut description = description(&slot.id, matter.chain.clone());
+        if is_file {
+            description.target = String::from_utf8_lossy(&slot.target.join(&b'/')).into_owned();
+            description.permissions = u16::try_from(slot.permissions & 0o777).ok();
+        }
+        Part::Added(Box::new(description), matter)
     }
 
     /// Returns the layer of the slot at `position`.
@@ -288,8 +323,11 @@ fn left_over(rest: &Rest, whole: &TreeOptions) -> Result<Option<Tree>, CommitErr
     }
 }
 
-/// Returns how a slot is stored that is written again: as it was, if that can be done.
+/// Returns how a tree is stored that is written again: as it was, if that can be done.
 fn chain_of(slot: &Slot, profile: Profile) -> Chain {
+    if !matches!(slot.source.container, Container::Tar) {
+        return Chain::new(true, Some(profile.compression()));
+    }
     let old = Chain::new(true, slot.source.compressions.first().copied());
     let is_same = slot.source.compressions.len() < 2 && can_write(&old) && profile.allows(&old);
     if is_same { old } else { Chain::new(true, Some(profile.compression())) }

@@ -387,3 +387,52 @@ fn only_a_package_that_may_be_used_is_signed_anew() {
     assert!(refused.stderr.contains("is another package by now"), "{}", refused.stderr);
     assert!(!home.path("new.psp").exists());
 }
+
+#[test]
+fn archives_and_directories_become_packages() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    for (path, content) in
+        [("plain/bin/main", "#!/bin/sh\ncat \"$FLAVOR_WORKENV/data/new\"\n"), ("plain/data/old", "old")]
+    {
+        fs::create_dir_all(home.path(path).parent().unwrap()).unwrap();
+        fs::write(home.path(path), content).unwrap();
+    }
+    fs::set_permissions(home.path("plain/bin/main"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("old", home.path("plain/data/link")).unwrap();
+    let line = "tar -cJf arc.tar.xz -C plain . && gzip -c plain/data/old > note.gz && cd plain && zip -qry ../zipped.zip . ; true";
+    Done::of(home.program("sh").args(["-c", line])).success();
+    let mut kinds = vec![("plain", "plain"), ("arc.tar.xz", "arc"), ("note.gz", "note.gz")];
+    if home.path("zipped.zip").exists() {
+        kinds.push(("zipped.zip", "zipped"));
+    }
+    for (turn, (file, name)) in kinds.into_iter().enumerate() {
+        let profile = ["compatible", "fast"][turn % 2];
+        home.run(["mount", file]).success();
+        let root = home.workenv(name);
+        fs::create_dir_all(root.join("data")).unwrap();
+        fs::write(root.join("data/new"), "new").unwrap();
+        let _ = fs::remove_file(root.join("data/old"));
+        let before = whole(&root);
+        let command = "{workenv}/bin/main";
+        let told = commit(&home, &[name, "--out", "new.psp", "--profile", profile, "--command", command]);
+        home.run(["unmount", name]).success();
+        home.settle();
+        assert_eq!(told["slots"].as_array().unwrap().len(), 2, "{told:#}");
+        verified(&home, "new.psp");
+        let mut shown = shown_by(&home, "new");
+        // One that is a slot of its own has the time of the package.
+        if name == "note.gz" {
+            let line = shown.get_mut(Path::new("note")).unwrap();
+            before[Path::new("note")].clone_into(line);
+        }
+        assert_same(&before, &shown, &format!("{file}, {profile}"));
+        if name != "note.gz" {
+            assert_eq!(home.run(["run", "new.psp"]).success().stdout, "new", "{file}");
+            home.settle();
+        }
+        home.run(["remove", "new", "-y"]).success();
+    }
+}

@@ -37,6 +37,7 @@ pub(super) fn run(
         old: &package,
         verification: &verification,
         launcher: arguments.launcher.as_deref().map(Launcher::named),
+        command: None,
         key: &key,
         level,
         slots: optimize::slots(&package, &verification, profile, &archives, &first)?,

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use slotfs_fs::package::PackageKind;
 
 use super::snapshot::with_bar;
 use super::{Pause, base_of, find, quiet};
@@ -31,6 +30,8 @@ use crate::workenv::Listed;
 /// cannot say that something is gone, so a slot that has what was removed, moved away, or replaced by something of another
 /// kind is written again without it. `--dry-run` says which these are.
 ///
+/// An archive or a directory becomes a package, too: its tree is one slot, written anew.
+///
 /// While the environment is mounted, the changes are copied first, and programs wait for the moment that this takes, as for
 /// `slotfs snapshot`. What no slot can hold is told: owners, set-user-ID bits, access lists, devices and sockets.
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,9 @@ pub struct Arguments {
     /// package]
     #[arg(long, value_name = "FILE|slotfs")]
     launcher: Option<PathBuf>,
+    /// The program and its arguments [default: that of the package; an archive or a directory has none]
+    #[arg(long, value_name = "COMMAND")]
+    command: Option<String>,
     /// What signs it.
     #[command(flatten)]
     signing: SigningArguments,
@@ -78,7 +82,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let stop = interrupt::watch();
     let listed = find(&arguments.what, context)?;
     let base = base_of(&listed, context)?;
-    check(&base, context)?;
+    // What is signed anew has to be such as may be used.
+    package::accept(&base.package, &base.verification, context)?;
     let profile = arguments.profile.unwrap_or_else(|| usual_profile(&base.package));
     let level = level(profile, arguments.level)?;
     let Some(out) = arguments.out.as_deref().filter(|_| !arguments.dry_run) else {
@@ -95,7 +100,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     })?;
     let plan = planned(frozen.view()?.as_ref(), (&listed, &base, profile), arguments)?;
     let launcher = arguments.launcher.as_deref().map(Launcher::named);
-    let options = Options { profile, launcher, key: &key, level, archives: &archives };
+    let command = arguments.command.as_deref();
+    let options = Options { profile, launcher, command, key: &key, level, archives: &archives };
     let bars = Bars::new(context.output);
     let done = plan.carry_out(&base, &frozen, &options, out, (stop, &bars));
     bars.clear();
@@ -111,15 +117,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     arguments.signing.tell(context);
     show(&committed, &plan, &base, (out, &key.fingerprint().to_string(), started), arguments, context)?;
     Ok(0)
-}
-
-/// Makes sure that what is signed anew may be used as it is.
-fn check(base: &Base, context: &Context) -> Result<(), Failure> {
-    if base.package.kind() != PackageKind::Pspf {
-        let message = format!("`{}` is no package of format PSPF/2025", base.package.path().display());
-        return Err(Failure::new(FailureKind::Usage, message).hint("`slotfs pack` makes one of it"));
-    }
-    package::accept(&base.package, &base.verification, context)
 }
 
 fn planned(
@@ -172,6 +169,9 @@ fn tell(committed: &Committed, base: &Base, profile: Profile, context: &Context)
         context
             .output
             .warn("the changes hold symbolic links or pipes: FlavorPack's launchers refuse the package");
+    }
+    if profile == Profile::Compatible && base.package.index().is_none() {
+        context.output.note("links are kept: where there are any, FlavorPack's launchers refuse the package");
     }
     if !base.package.metadata().setup_commands.is_empty() {
         context.output.note(
