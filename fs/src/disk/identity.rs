@@ -5,6 +5,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What tells one state of one file from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -34,6 +35,21 @@ impl FileIdentity {
     /// Passes on what `fstat(2)` reports.
     pub fn of_file(file: &File) -> io::Result<Self> {
         file.metadata().map(|metadata| Self::of(&metadata))
+    }
+
+    /// Returns how long to wait at `now` until a further write is sure to give the file another time: until two seconds
+    /// after its last change where times seem to be kept in whole seconds, else more than any kernel's clock tick. What is
+    /// read before that may be written over without a trace.
+    #[must_use]
+    pub fn unsettled_for(&self, now: SystemTime) -> Duration {
+        const SECOND: i128 = 1_000_000_000;
+        let changed = self.changed.max(self.modified);
+        let tick = if changed % SECOND == 0 { Duration::from_secs(2) } else { Duration::from_millis(50) };
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let since = i128::try_from(now).unwrap_or(i128::MAX) - changed;
+        // A time that is far ahead of the clock says nothing; nobody waits for it.
+        let left = (tick.as_nanos() as i128 - since).clamp(0, tick.as_nanos() as i128);
+        Duration::from_nanos(u64::try_from(left).unwrap_or(0))
     }
 
     /// Tells what happened to a file since `self` was taken, given its identity `now`.

@@ -3,6 +3,7 @@
 //! **Invariant:** every error that leaves this module names the action and the path.
 
 pub mod atomic;
+pub mod checked;
 pub mod digest;
 pub mod durable;
 mod error;

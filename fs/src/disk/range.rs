@@ -4,12 +4,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::checked::{Checked, FindDigest};
+use super::digest::Digest;
+
 /// Bytes `[offset, offset + length)` of an open file. Cloning shares the descriptor.
 #[derive(Clone, Debug)]
 pub struct FileRange {
     file: Arc<File>,
     offset: u64,
     length: u64,
+    /// Through which every read goes, where the bytes were not hashed before.
+    checked: Option<Arc<Checked>>,
 }
 
 impl FileRange {
@@ -18,7 +23,7 @@ impl FileRange {
     pub fn new(file: Arc<File>, offset: u64, length: u64) -> Option<Self> {
         let end = offset.checked_add(length)?;
         i64::try_from(end).ok()?;
-        Some(Self { file, offset, length })
+        Some(Self { file, offset, length, checked: None })
     }
 
     /// Returns a range of no bytes, for what has a place in the file system but no stored bytes.
@@ -26,7 +31,30 @@ impl FileRange {
     /// # Errors
     /// The host's null device cannot be opened.
     pub fn empty() -> io::Result<Self> {
-        Ok(Self { file: Arc::new(File::open(platform::NULL_DEVICE)?), offset: 0, length: 0 })
+        Ok(Self { file: Arc::new(File::open(platform::NULL_DEVICE)?), offset: 0, length: 0, checked: None })
+    }
+
+    /// Returns the same range, but every byte that is read from it, or from a part of it, is checked first: chunk by chunk
+    /// (each of `chunk` bytes) against the digests that `find` finds, or all at once against `digest`.
+    #[must_use]
+    pub fn checked(self, digest: Digest, chunk: u64, find: FindDigest) -> Self {
+        let checked = Some(Arc::new(Checked::new(self.clone(), digest, chunk, find)));
+        Self { checked, ..self }
+    }
+
+    /// Tells whether bytes are checked when they are read.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.checked.is_some()
+    }
+
+    /// Compares everything that [`Self::checked`] was given with its digest, unless that was done before; other ranges are
+    /// taken as they are.
+    ///
+    /// # Errors
+    /// The bytes cannot be read or are others.
+    pub fn check_whole(&self) -> io::Result<()> {
+        self.checked.as_ref().map_or(Ok(()), |checked| checked.check_whole())
     }
 
     /// Returns the range's length in bytes.
@@ -56,14 +84,19 @@ impl FileRange {
     /// Reads at `position` within the range; 0 at its end. A short count is not an error.
     ///
     /// # Errors
-    /// Passes on what `pread(2)` reports.
+    /// Passes on what `pread(2)` reports. A [`super::checked::CheckError`] is inside one of the kind `InvalidData`.
     pub fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.length.saturating_sub(position);
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         if wanted == 0 {
             return Ok(0);
         }
-        platform::read_at(&self.file, self.offset + position, &mut buffer[..wanted])
+        let Some(checked) = &self.checked else {
+            return platform::read_at(&self.file, self.offset + position, &mut buffer[..wanted]);
+        };
+        let start = self.offset.saturating_sub(checked.offset());
+        checked.read_exact_at(start + position, &mut buffer[..wanted])?;
+        Ok(wanted)
     }
 
     /// Fills the whole buffer from `position`.
@@ -92,6 +125,7 @@ impl FileRange {
             file: Arc::clone(&self.file),
             offset: self.offset + position,
             length,
+            checked: self.checked.clone(),
         })
     }
 

@@ -188,8 +188,8 @@ impl Assembly<'_> {
         let metadata = index.metadata_offset.get();
         let inside = section.size > 0 && section.size <= section.before;
         let offset = metadata.checked_sub(section.before).filter(|_| inside)?;
-        let digest = StatedChecksum::parse(&section.digest).digest()?;
-        Some(CarriedIndex { stored: self.file.part(offset, section.size)?, digest })
+        let root = StatedChecksum::parse(&section.root).digest()?;
+        Some(CarriedIndex { stored: self.file.part(offset, section.size)?, root })
     }
 
     /// Hashes the attestation slot's content, if the index states a digest to compare with. One that is

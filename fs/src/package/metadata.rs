@@ -71,8 +71,9 @@ pub struct IndexSection {
     pub before: u64,
     /// Its length in bytes.
     pub size: u64,
-    /// SHA-256 of its bytes: `sha256:` and 64 digits.
-    pub digest: String,
+    /// SHA-256 of its header, from which all of it follows: `sha256:` and 64 digits.
+    #[serde(alias = "digest")]
+    pub root: String,
 }
 
 /// `package`.

@@ -82,8 +82,8 @@ pub struct SlotSource {
 pub struct CarriedIndex {
     /// Its bytes, unverified.
     pub stored: FileRange,
-    /// SHA-256 of them according to the (signed) metadata.
-    pub digest: Digest,
+    /// SHA-256 of its header, from which all of it follows, according to the (signed) metadata.
+    pub root: Digest,
 }
 
 /// One slot of a package.

@@ -107,7 +107,7 @@ impl Ledger {
         let Some(path) = self.path_of(package) else { return Ok(false) };
         if !verification.is_good()
             || verification.identity != package.identity()
-            || !has_settled(verification)
+            || verification.identity.unsettled_for(verification.started) > Duration::ZERO
         {
             return Ok(false);
         }
@@ -171,15 +171,4 @@ fn read_unnoticed(path: &Path) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     unnoticed::open(path).ok()?.take(LARGEST_RECORD + 1).read_to_end(&mut text).ok()?;
     (text.len() as u64 <= LARGEST_RECORD).then_some(text)
-}
-
-/// Tells whether the file's last change lies so far before the verification that a further write would have
-/// given it another time: two seconds where times seem to be kept in whole seconds, else more than any kernel's
-/// clock tick.
-fn has_settled(verification: &Verification) -> bool {
-    const SECOND: i128 = 1_000_000_000;
-    let changed = verification.identity.changed.max(verification.identity.modified);
-    let tick = if changed % SECOND == 0 { Duration::from_secs(2) } else { Duration::from_millis(50) };
-    let started = verification.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i128::try_from(started.as_nanos()).is_ok_and(|started| started - changed >= tick.as_nanos() as i128)
 }

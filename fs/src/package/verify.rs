@@ -3,6 +3,8 @@
 //! No other program compares slots with the full SHA-256 in the signed metadata; they check the descriptor's 8
 //! bytes, which nobody signs. What to do about a slot that does not agree, or for which nothing is stated, is
 //! for others to decide.
+//!
+//! Slots whose chunks somebody vouches for need not be hashed: they are checked as they are read.
 
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -42,6 +44,9 @@ pub enum Outcome {
     Short,
     /// The metadata gives nothing to compare with; the bytes have the descriptor's 8 bytes.
     DescriptorOnly,
+    /// They were not hashed: the package carries digests of their chunks, with which each is compared when it is read. The
+    /// full SHA-256 of the metadata and the descriptor's 8 bytes say the same.
+    InChunks,
     /// There is nothing to compare with at all: an archive, a directory, the package's own launcher.
     Unstated,
     /// The bytes are not those that the metadata, the descriptor, or both state.
@@ -60,13 +65,19 @@ pub struct VerifiedSlot {
     pub position: u32,
     /// Its id.
     pub id: String,
-    /// SHA-256 of the stored bytes as found; `None` for a directory.
+    /// SHA-256 of the stored bytes as found, as stated where they are [`Outcome::InChunks`]; `None` for a directory.
     pub digest: Option<Digest>,
     /// Against what was stated.
     pub outcome: Outcome,
 }
 
 impl VerifiedSlot {
+    /// Tells whether its bytes were not hashed, and have to be checked as they are read.
+    #[must_use]
+    pub fn is_unhashed(&self) -> bool {
+        self.outcome == Outcome::InChunks
+    }
+
     /// Says which check failed, or `None`.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -118,23 +129,35 @@ impl Verification {
 /// The file cannot be read, or was written to meanwhile. Slots that are not what they should be are no error:
 /// see [`Verification::failures`].
 pub fn verify(package: &Package, report: &(dyn Fn(Progress) + Sync)) -> Result<Verification, PackageError> {
+    verify_rest(package, &|_| false, report)
+}
+
+/// As [`verify`], but for the slots of which `vouched` tells that their chunks are checked as they are read.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_rest(
+    package: &Package,
+    vouched: &dyn Fn(&Slot) -> bool,
+    report: &(dyn Fn(Progress) + Sync),
+) -> Result<Verification, PackageError> {
     let started = SystemTime::now();
-    let slots = package.slots();
+    let (in_chunks, slots): (Vec<&Slot>, Vec<&Slot>) = package.slots().iter().partition(|slot| vouched(slot));
     let work = Work {
         package,
+        total: slots.iter().map(|slot| slot.source.stored.len()).fold(0, u64::saturating_add),
+        results: Mutex::new(Vec::with_capacity(slots.len())),
         // The longest first, so that no thread is left alone with it at the end.
         order: longest_first(slots),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         done: AtomicU64::new(0),
-        total: slots.iter().map(|slot| slot.source.stored.len()).fold(0, u64::saturating_add),
-        results: Mutex::new(Vec::with_capacity(slots.len())),
         report,
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let worth = usize::try_from(work.total / WORTH_A_THREAD).unwrap_or(usize::MAX).saturating_add(1);
     std::thread::scope(|scope| {
-        for _ in 1..cores.min(worth).min(slots.len()) {
+        for _ in 1..cores.min(worth).min(work.order.len()) {
             // Those that there are do it all.
             let _ = worker::spawn_scoped(scope, "verify", || work.run());
         }
@@ -142,6 +165,7 @@ pub fn verify(package: &Package, report: &(dyn Fn(Progress) + Sync)) -> Result<V
     });
     let results = work.results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut slots = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    slots.extend(in_chunks.into_iter().map(taken_as_stated));
     slots.sort_by_key(|slot| slot.position);
     if package.change().map_err(PackageError::Disk)? == Change::Content {
         return Err(PackageError::Changed { path: package.path().into() });
@@ -149,8 +173,17 @@ pub fn verify(package: &Package, report: &(dyn Fn(Progress) + Sync)) -> Result<V
     Ok(Verification { slots, identity: package.identity(), started })
 }
 
-fn longest_first(slots: &[Slot]) -> Vec<&Slot> {
-    let mut order: Vec<&Slot> = slots.iter().collect();
+/// What is said about a slot that is not hashed.
+fn taken_as_stated(slot: &Slot) -> VerifiedSlot {
+    let outcome = match slot.digest.map(|digest| compare(slot, &digest)) {
+        Some(Outcome::Full) => Outcome::InChunks,
+        Some(other) => other,
+        None => Outcome::Unstated,
+    };
+    VerifiedSlot { position: slot.position, id: slot.id.clone(), digest: slot.digest, outcome }
+}
+
+fn longest_first(mut order: Vec<&Slot>) -> Vec<&Slot> {
     order.sort_by_key(|slot| std::cmp::Reverse(slot.source.stored.len()));
     order
 }

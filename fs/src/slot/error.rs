@@ -4,6 +4,7 @@ use std::io;
 
 use super::index::IndexError;
 use crate::disk::DiskError;
+use crate::disk::checked::CheckError;
 
 /// Why a slot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum SlotError {
     /// The file that holds the slot is not the one that was opened any more.
     #[error("the package file has changed since it was opened")]
     Changed,
+    /// The stored bytes are not the ones that were stated.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// The stored bytes cannot be read.
     #[error("cannot read the stored bytes: {source}")]
     Read {
@@ -89,12 +93,15 @@ pub enum SlotError {
 }
 
 impl SlotError {
-    /// Returns the error that a decoder passed through [`io::Read`], or wraps a plain one.
+    /// Returns the error that a decoder or a check passed through [`io::Read`], or wraps a plain one.
     #[must_use]
     pub fn from_read(error: io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
-            Err(source) => Self::Read { source },
+            Err(other) => match other.downcast::<CheckError>() {
+                Ok(inner) => Self::Check(inner),
+                Err(source) => Self::Read { source },
+            },
         }
     }
 

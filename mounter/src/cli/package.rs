@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use slotfs_fs::layer::slot::SlotHome;
 use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{self, Verification};
-use slotfs_fs::package::{Limits, Package};
+use slotfs_fs::package::write::CHUNK;
+use slotfs_fs::package::{Limits, Package, Slot};
+use slotfs_fs::slot::index;
 use slotfs_policy::trust::{Level, Verdict};
 
 use super::context::Context;
@@ -59,18 +61,29 @@ pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Veri
     let name = package.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     bars.begin(0, &format!("Checking {name}"), total);
     let shown = AtomicU64::new(0);
-    let verification = verify::verify(package, &|progress| {
+    // What is checked as it is read is hashed only by who asks for that.
+    let vouched = |slot: &Slot| recall == Recall::Allowed && index::vouches(slot);
+    let verification = verify::verify_rest(package, &vouched, &|progress| {
         let before = shown.fetch_max(progress.done, Ordering::Relaxed);
         bars.advance(0, progress.done.saturating_sub(before));
     })?;
     bars.clear();
     // Only a cache that exists is written to: a check makes no cache.
     if cache.shared().is_dir()
+        && is_worth_remembering(package, &verification)
         && let Err(error) = ledger.record(package, &verification)
     {
         tracing::debug!("cannot remember the verification: {error}");
     }
     Ok(verification)
+}
+
+/// Tells whether hashing again would take longer than to write down and sync what was found.
+fn is_worth_remembering(package: &Package, verification: &Verification) -> bool {
+    let mut slots = package.slots().iter().zip(&verification.slots);
+    let mut unhashed = verification.slots.iter().filter(|slot| slot.is_unhashed());
+    unhashed.next().is_none()
+        || slots.any(|(slot, verified)| !verified.is_unhashed() && slot.source.stored.len() > u64::from(CHUNK))
 }
 
 /// Puts what was found before the policies of this machine and of the package's author.

@@ -7,7 +7,8 @@ use serde::Serialize;
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::package::signature::{Claim, Evidence, SignatureState};
 use slotfs_fs::package::verify::{Outcome, Verification, VerifiedSlot};
-use slotfs_fs::package::{Package, PackageKind};
+use slotfs_fs::package::{CarriedIndex, Package, PackageKind, Slot};
+use slotfs_fs::slot::index::{Identity, Index, IndexError};
 use slotfs_policy::trust::Verdict;
 
 use super::arguments::PackageArguments;
@@ -222,20 +223,40 @@ fn slots<'a>(package: &'a Package, verification: &'a Verification) -> impl Itera
     })
 }
 
-/// Checks the indexes of slots that the package brings along. One that is wrong makes the package no worse: it is not used.
+/// Checks the indexes of slots that the package brings along, and the digests of chunks in them. One that is wrong makes the
+/// package no worse: it is not used, or what it does not vouch for is not served.
 fn carried_indexes(package: &Package) -> impl Iterator<Item = Check> {
     package.slots().iter().filter_map(|slot| {
         let carried = slot.carried_index.as_ref()?;
         let size = human_size(carried.stored.len());
-        let (result, finding) = match Digest::of_range(&carried.stored) {
-            Ok(found) if found == carried.digest => (Result::Passed, "as the metadata say".to_owned()),
-            Ok(_) => (Result::Failed, "not the one in the metadata: it is not used".to_owned()),
-            Err(error) => (Result::Failed, format!("cannot be read: {error}")),
+        let (result, finding) = match carried_index(slot, carried) {
+            Ok(finding) => (Result::Passed, finding.to_owned()),
+            Err(reason) => (Result::Failed, reason),
         };
-        let (digest, detail) = (Some(carried.digest.to_string()), format!("{size}, {finding}"));
+        let (digest, detail) = (Some(carried.root.to_string()), format!("{size}, {finding}"));
         let stored_bytes = Some(carried.stored.len());
         Some(Check { name: "index of", slot: Some(slot.id.clone()), digest, stored_bytes, result, detail })
     })
+}
+
+fn carried_index(slot: &Slot, carried: &CarriedIndex) -> std::result::Result<&'static str, String> {
+    let unused = |error: IndexError| match error {
+        IndexError::OtherVersion => "of another version of slotfs: it is not used".to_owned(),
+        IndexError::Damaged { what: "digest", .. } => {
+            "not the one in the metadata: it is not used".to_owned()
+        }
+        other => format!("it is not used: {other}"),
+    };
+    let digest = slot.digest.ok_or("the metadata state no digest of the slot: it is not used")?;
+    let index = Index::open_in_package(&Identity::of(&slot.source, digest), carried).map_err(unused)?;
+    index.check().map_err(unused)?;
+    let Some(length) = index.chunk_length() else { return Ok("as the metadata say") };
+    let find = move |number| index.chunk(number).map_err(std::io::Error::other);
+    let stored = slot.source.stored.clone().checked(digest, length, Box::new(find));
+    match Digest::of_range(&stored) {
+        Ok(_) => Ok("as the metadata say, and so are all chunks"),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn judged(slot: &VerifiedSlot, signed: bool) -> (Result, &'static str) {
@@ -247,6 +268,7 @@ fn judged(slot: &VerifiedSlot, signed: bool) -> (Result, &'static str) {
             (Result::Passed, "its first 8 bytes as the metadata say, which nobody signed")
         }
         (Outcome::DescriptorOnly, _) => (Result::Passed, "as its descriptor says, which nobody signed"),
+        (Outcome::InChunks, _) => (Result::NotStated, "not hashed"),
         (Outcome::Unstated, _) => (Result::NotStated, "nothing to compare with"),
         (Outcome::Wrong { metadata: true, .. }, true) => (Result::Failed, "not the signed one"),
         (Outcome::Wrong { metadata: true, .. }, false) => (Result::Failed, "not the one in the metadata"),

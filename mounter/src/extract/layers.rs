@@ -1,6 +1,7 @@
 //! The slots of a verified package as layers, for whoever joins them to a tree: extraction here, a mount elsewhere.
 //!
-//! **Invariant:** a slot is opened only with the digest that its stored bytes were found to have.
+//! **Invariant:** a slot is opened only with the digest that its stored bytes were found to have, or such that they are
+//! checked as they are read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::layer::stack::PlacedLayer;
-use slotfs_fs::package::verify::Verification;
+use slotfs_fs::package::verify::{Verification, VerifiedSlot};
 use slotfs_fs::package::{Container, Slot};
 use slotfs_fs::slot::{Limits, SlotError};
 use slotfs_fs::store::Store;
@@ -68,7 +69,11 @@ impl OpenSlot {
         let digest =
             verified.filter(|verified| verified.failure().is_none()).and_then(|verified| verified.digest);
         let digest = digest.ok_or_else(|| LayersError::Unverified { slot: name() })?;
-        SlotLayer::open(slot, digest, home, options.clone())
+        let options = SlotOptions {
+            unhashed: verified.is_some_and(VerifiedSlot::is_unhashed),
+            ..options.clone()
+        };
+        SlotLayer::open(slot, digest, home, options)
             .map(Self::Stored)
             .map_err(|source| LayersError::Slot { slot: name(), source })
     }

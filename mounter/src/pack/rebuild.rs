@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 use slotfs_fs::disk::atomic;
-use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::{Context as _, DiskError};
 use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::archive::{Detail, Links, Order, TreeOptions};
@@ -22,6 +21,7 @@ use slotfs_fs::package::operations::Chain;
 use slotfs_fs::package::verify::Verification;
 use slotfs_fs::package::write::{Original, PackageWriter, SlotDescription};
 use slotfs_fs::package::{Compression, Container, Package, PackageError, Slot};
+use slotfs_fs::slot::index::{Identity, Index};
 
 use super::error::PackError;
 use super::launcher::Launcher;
@@ -223,11 +223,10 @@ fn keep(
         return Err(PackageError::Changed { path: wanted.old.path().into() }.into());
     }
     if let Some(carried) = &slot.carried_index {
-        let mut bytes = vec![0; usize::try_from(carried.stored.len()).unwrap_or_default()];
-        carried.stored.read_exact_at(0, &mut bytes).context("read", wanted.old.path())?;
+        let opened = Index::open_in_package(&Identity::of(&slot.source, digest), carried);
         // One that is damaged is used by nobody.
-        if Digest::of(&bytes) == carried.digest {
-            writer.index(&bytes).context("write", writing.out)?;
+        if let Ok(index) = opened.and_then(|index| index.check().map(|()| index)) {
+            writer.index(index.as_bytes(), index.root()).context("write", writing.out)?;
         }
     }
     writing.progress.end(part);

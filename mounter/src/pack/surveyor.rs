@@ -41,7 +41,7 @@ impl Surveyor {
         let Some(written) = written else { return length.map(|_| None) };
         let identity = Identity::new(&chain.container(), &chain.compressions(), written.size, written.digest);
         let compression = chain.compressions().first().copied();
-        survey.finish(&identity, compression, &written.pieces, length?).map(Some)
+        survey.finish(&identity, compression, written, length?).map(Some)
     }
 
     /// Returns a writer to `out` that this thread reads along.

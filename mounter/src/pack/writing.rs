@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::{Context as _, DiskError};
 use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
-use slotfs_fs::package::write::{PackageWriter, SlotDescription, WrittenSlot};
+use slotfs_fs::package::write::{CHUNK, PackageWriter, SlotDescription, WrittenSlot};
 
 use super::error::PackError;
 use super::source::{Archives, Source};
@@ -104,8 +104,10 @@ impl Writing<'_> {
         let NewSlot { description, source, options, path } = slot;
         let chain = description.chain.clone();
         let mut tree = TreeReport::default();
-        // A file that is stored as it is needs no index.
-        let is_indexed = chain.pack() != 0;
+        // A file that is stored as it is needs no index but for the digests of its chunks. One chunk is hashed as a whole.
+        let in_tree = |source| PackError::Tree { path: path.into(), source };
+        let is_long = || source.size(&options).map(|size| size > u64::from(CHUNK)).map_err(in_tree);
+        let is_indexed = chain.pack() != 0 || is_long()?;
         let start = || Surveyor::start(&chain, self.archives.limits).context("index", path);
         let mut surveyor = is_indexed.then(start).transpose()?;
         let written = writer.slot(description, &mut |out| {
@@ -128,10 +130,10 @@ impl Writing<'_> {
                 return Err(in_index(source));
             }
             (Err(TreeError::Write(error)), _) => return Err(DiskError::new("write", self.out, error).into()),
-            (Err(source), _) => return Err(PackError::Tree { path: path.into(), source }),
+            (Err(source), _) => return Err(in_tree(source)),
         };
         if let Some(index) = index {
-            writer.index(index.as_bytes()).context("write", self.out)?;
+            writer.index(index.as_bytes(), index.root()).context("write", self.out)?;
         }
         Ok((written, tree))
     }

@@ -6,7 +6,7 @@ use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::package::trailer::Index;
-use slotfs_fs::package::verify::Verification;
+use slotfs_fs::package::verify::{Verification, VerifiedSlot};
 use slotfs_fs::package::{Package, PackageKind};
 
 use crate::workenv::{self, IndexFacts, PackageFacts, PackageId};
@@ -30,6 +30,13 @@ impl Examined {
     pub fn new(package: Package, verification: Verification) -> Result<Self, DiskError> {
         let facts = facts(&package)?;
         Ok(Self { package, verification, facts })
+    }
+
+    /// Tells whether the stored bytes of the slot at `position` were not hashed, because each chunk of them is checked when
+    /// it is read.
+    #[must_use]
+    pub fn is_unhashed(&self, position: u32) -> bool {
+        self.verification.slot(position).is_some_and(VerifiedSlot::is_unhashed)
     }
 
     /// Returns what the stored bytes of the slot at `position` were found to hash to; `None` for a directory.

@@ -202,6 +202,7 @@ impl Layers {
             },
             // As if the user had unpacked it.
             owner: Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
+            unhashed: served.unhashed,
             keeper: served.keep_in_store.then(|| Arc::clone(&shared.keeper)),
             ..SlotOptions::default()
         };
@@ -281,6 +282,11 @@ impl Layers {
     /// Waits until every slot is indexed.
     pub(super) fn settle(&self) -> Result<(), AssembleError> {
         self.slots.iter().try_for_each(SlotLayer::wait_until_settled).map_err(AssembleError::from)
+    }
+
+    /// Makes copies of indexes that are read from the package.
+    pub(super) fn keep_indexes(&self) {
+        self.slots.iter().for_each(SlotLayer::keep_index);
     }
 
     /// Returns a wait for every slot's index, made or failed, that can be done elsewhere.

@@ -529,6 +529,7 @@ impl Preparation<'_> {
             position: slot.position,
             id: slot.id.clone(),
             digest: self.examined.digest(slot.position).map(|digest| digest.to_string()),
+            unhashed: self.examined.is_unhashed(slot.position),
             writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
             drop_at_start: slot.drops_writes_at(Moment::Start),
             drop_at_end: slot.drops_writes_at(moment),

@@ -40,8 +40,11 @@ pub struct ServedSlot {
     pub position: u32,
     /// Its id, to name it in logs and to be sure that the package is the one that was planned for.
     pub id: String,
-    /// SHA-256 of its stored bytes as they were found, in hexadecimal digits; `None` for a directory of the host.
+    /// SHA-256 of its stored bytes as they were found (stated, if `unhashed`), in hexadecimal digits; `None` for a directory of the host.
     pub digest: Option<String>,
+    /// Whether nobody has hashed its stored bytes, and each chunk of them is checked when it is read.
+    #[serde(default)]
+    pub unhashed: bool,
     /// Whether the overlay may change it.
     pub writable: bool,
     /// Whether what was written over it earlier goes before the mount is made.
@@ -265,6 +268,7 @@ pub(crate) mod tests {
                 position: 0,
                 id: "python".into(),
                 digest: Some("ab".repeat(32)),
+                unhashed: true,
                 writable: true,
                 drop_at_start: false,
                 drop_at_end: true,

@@ -6,6 +6,7 @@
 //! **Invariant:** what the archive says is shown only as far as [`SlotOptions`] allow: no device nodes and no set-id bits
 //! unless asked for.
 
+mod chunks;
 mod crew;
 mod keep;
 mod keeper;
@@ -67,8 +68,8 @@ struct Inner {
 }
 
 impl SlotLayer {
-    /// Opens a slot whose stored bytes were verified to have this `digest`: from its index when there is one, else by
-    /// starting the pass that makes it, and without waiting for that.
+    /// Opens a slot whose stored bytes were verified to have this `digest` (or are to be, see [`SlotOptions::unhashed`]): from
+    /// its index when there is one, else by starting the pass that makes it, and without waiting for that.
     ///
     /// # Errors
     /// The package file cannot be examined, a thread cannot be started, or the slot is a directory of the host. A slot that
@@ -79,16 +80,20 @@ impl SlotLayer {
         home: &SlotHome,
         options: SlotOptions,
     ) -> Result<Self, SlotError> {
+        let identity = Identity::of(&slot.source, digest);
+        let mut slot = slot.clone();
+        if options.unhashed {
+            slot.source.stored = chunks::checked(&slot, &identity, home);
+        }
         let source = &slot.source;
         let stream = Stream::new(source, digest, options.limits)?;
-        let identity = Identity::of(source, digest);
         let content = format!("{}-{}", identity.digest, identity.chain);
-        let (state, index_existed) = SlotState::open(slot, identity, home, options.limits)?;
+        let (state, index_existed) = SlotState::open(&slot, identity, home, options.limits)?;
         let file = (source.container == Container::File)
             .then(|| file_time(source.stored.file()).map(|time| (slot.permissions & 0o7777, time)))
             .transpose()
             .map_err(|source| SlotError::Read { source })?;
-        let is_direct = Plan::of(source) == Plan::Direct;
+        let is_direct = Plan::is_direct(source);
         let is_program = is_direct && file.is_some_and(|(mode, _)| mode & 0o111 != 0);
         Ok(Self(Arc::new_cyclic(|this| Inner {
             slot: slot.id.clone(),
@@ -124,6 +129,12 @@ impl SlotLayer {
             return Ok(());
         }
         self.0.state.wait().map(drop).map_err(|error| self.0.fail(error, 0))
+    }
+
+    /// Makes sure that an index that is read from the package has a copy of its own, for whoever wants to know about the slot
+    /// when the package is gone. It is made when the layer goes, in any case.
+    pub fn keep_index(&self) {
+        self.0.state.keep_index();
     }
 
     /// Waits for at most `limit`; tells whether the pass has ended, well or not.

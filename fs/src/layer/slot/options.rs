@@ -27,6 +27,9 @@ pub struct SlotOptions {
     pub set_id: bool,
     /// Whether device nodes are shown.
     pub devices: bool,
+    /// Whether nobody has hashed the stored bytes. Then each chunk is compared with the digest in the index that the package
+    /// carries before anything of it is used.
+    pub unhashed: bool,
     /// Puts what is read into the store, when all is quiet.
     pub keeper: Option<Arc<Keeper>>,
 }

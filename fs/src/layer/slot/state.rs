@@ -73,8 +73,11 @@ impl SlotState {
         if matches!(source.container, Container::Directory(_)) {
             return Err(SlotError::IsDirectory);
         }
-        let is_plain = source.container == Container::File && Plan::of(source) == Plan::Direct;
-        let found = if is_plain { None } else { find(slot, &identity, home) };
+        let is_file = source.container == Container::File && Plan::is_direct(source);
+        // Such a file has an index only for the digests of its chunks.
+        let is_indexed = !is_file || slot.carried_index.is_some();
+        let found = if is_indexed { find(slot, &identity, home) } else { None };
+        let is_plain = is_file && found.is_none();
         let existed = found.is_some() || is_plain;
         let mut job = None;
         let view = match found {
@@ -197,20 +200,47 @@ impl SlotState {
         if progress.rebuilds >= MOST_REBUILDS {
             return false;
         }
-        let path = self.identity.path(&self.home.shared);
-        tracing::error!("`{}` is made anew: {error}", path.display());
-        let _ = std::fs::remove_file(&path);
-        if let Some(carried) = &self.carried {
-            let _ = std::fs::remove_file(self.identity.carried_path(&self.home.shared, carried));
-        }
-        let (pass, growing) = prepare(&self.source, &self.identity, &self.home, self.limits);
         progress.rebuilds += 1;
+        let was_in_package = damaged.is_in_package();
+        if let Some(index) = self.carried.as_ref().filter(|_| !was_in_package).and_then(|carried| {
+            // A copy that is damaged is in the package, too, where it is read from until it is copied again.
+            let copy = self.identity.carried_path(&self.home.shared, carried);
+            tracing::error!(slot = %self.slot, "`{}` is copied anew: {error}", copy.display());
+            let _ = std::fs::remove_file(copy);
+            Index::open_in_package(&self.identity, carried).ok()
+        }) {
+            let _ = std::fs::remove_file(self.identity.path(&self.home.shared));
+            *view = View::Ready(Arc::new(index));
+            return true;
+        }
+        let path = self.identity.path(&self.home.shared);
+        tracing::error!(slot = %self.slot, "`{}` is made anew: {error}", path.display());
+        let _ = std::fs::remove_file(&path);
+        let (pass, growing) = prepare(&self.source, &self.identity, &self.home, self.limits);
         if self.start(pass).is_err() {
             return false;
         }
         progress.outcome = None;
         *view = View::Growing(Arc::new(growing));
         true
+    }
+}
+
+impl SlotState {
+    /// Copies the index that is read from the package.
+    pub(super) fn keep_index(&self) {
+        let is_needed = matches!(&*self.view.read().unwrap_or_else(PoisonError::into_inner),
+            View::Ready(index) if index.is_in_package());
+        let Some(carried) = self.carried.as_ref().filter(|_| is_needed) else { return };
+        if let Err(error) = Index::keep_carried(&self.home.shared, &self.identity, carried) {
+            tracing::info!(slot = %self.slot, "the package's own index is not copied: {error}");
+        }
+    }
+}
+
+impl Drop for SlotState {
+    fn drop(&mut self) {
+        self.keep_index();
     }
 }
 

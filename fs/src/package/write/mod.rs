@@ -43,6 +43,9 @@ const WORD: u64 = 8;
 const CAPABILITIES: u64 = 0x83;
 /// The highest level of gzip.
 const HARDEST_GZIP: u32 = 9;
+/// Length of a chunk of stored bytes that has a digest of its own, in bytes. Measured on gzip slots of this crate: see
+/// decision 0015.
+pub const CHUNK: u32 = 64 << 10;
 /// Bytes that go through at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -85,6 +88,8 @@ pub struct WrittenSlot {
     pub digest: Digest,
     /// Where decoding can start, of a slot with one compression: offsets in its stored bytes.
     pub pieces: Vec<PieceStart>,
+    /// SHA-256 of each [`CHUNK`] of the stored bytes.
+    pub chunks: Vec<Digest>,
 }
 
 /// A package that is being written.
@@ -95,7 +100,7 @@ pub struct PackageWriter<'a> {
     launcher_size: u64,
     level: u32,
     slots: Vec<(Described, WrittenSlot)>,
-    /// Slot, offset, length and digest of each index.
+    /// Slot, offset, length and digest of the header of each index.
     indexes: Vec<(u32, u64, u64, Digest)>,
     /// What the index says about the attestation slot.
     attestation: [u8; 64],
@@ -137,7 +142,7 @@ impl<'a> PackageWriter<'a> {
     ) -> Result<&WrittenSlot, E> {
         self.pad(PAGE)?;
         let offset = self.position;
-        let mut stored = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
+        let mut stored = Hashing::new(&mut self.out);
         let codec = match description.chain.compressions().as_slice() {
             [] => None,
             [Compression::Gzip] => Some(Codec::Gzip { level: self.level.min(HARDEST_GZIP) }),
@@ -155,9 +160,9 @@ impl<'a> PackageWriter<'a> {
                 (pieces.length, pieces.out.finish()?)
             }
         };
-        let (size, digest) = (stored.length, Digest(stored.hasher.finalize().into()));
+        let (size, digest, chunks) = stored.finish();
         self.position += size;
-        let written = WrittenSlot { offset, size, original_size, digest, pieces };
+        let written = WrittenSlot { offset, size, original_size, digest, pieces, chunks };
         self.slots.push((Described::New(Box::new(description)), written));
         // It was pushed just before.
         self.slots.last().map(|(_, written)| written).ok_or_else(|| io::Error::other("no slot").into())
@@ -176,25 +181,25 @@ impl<'a> PackageWriter<'a> {
     ) -> io::Result<Digest> {
         self.pad(PAGE)?;
         let offset = self.position;
-        let mut out = Hashing { out: &mut self.out, hasher: Sha256::new(), length: 0 };
+        let mut out = Hashing::new(&mut self.out);
         relaunch::copy(stored, (0, stored.len()), &mut out, told)?;
-        let (size, digest) = (out.length, Digest(out.hasher.finalize().into()));
+        let (size, digest, chunks) = out.finish();
         self.position += size;
         let original_size = original.descriptor.original_size.get();
-        let written = WrittenSlot { offset, size, original_size, digest, pieces: Vec::new() };
+        let written = WrittenSlot { offset, size, original_size, digest, pieces: Vec::new(), chunks };
         self.slots.push((Described::Kept(Box::new(original)), written));
         Ok(digest)
     }
 
-    /// Adds an index of the slot written last, in bytes that no other reader looks at.
+    /// Adds an index of the slot written last, in bytes that no other reader looks at. `root` is the digest of its header.
     ///
     /// # Errors
     /// The package cannot be written.
-    pub fn index(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn index(&mut self, bytes: &[u8], root: Digest) -> io::Result<()> {
         let Some(slot) = self.slots.len().checked_sub(1) else { return Ok(()) };
         let offset = self.append(bytes)?;
         let slot = u32::try_from(slot).map_err(io::Error::other)?;
-        self.indexes.push((slot, offset, bytes.len() as u64, Digest::of(bytes)));
+        self.indexes.push((slot, offset, bytes.len() as u64, root));
         Ok(())
     }
 
@@ -210,11 +215,11 @@ impl<'a> PackageWriter<'a> {
         sections.insert("slots".to_owned(), slots.collect());
         self.pad(WORD)?;
         let metadata_at = self.position;
-        let indexes = self.indexes.iter().map(|(slot, offset, size, digest)| IndexSection {
+        let indexes = self.indexes.iter().map(|(slot, offset, size, root)| IndexSection {
             slot: *slot,
             before: metadata_at - offset,
             size: *size,
-            digest: format!("sha256:{digest}"),
+            root: format!("sha256:{root}"),
         });
         let indexes: Vec<IndexSection> = indexes.collect();
         if !indexes.is_empty() {
@@ -375,18 +380,51 @@ fn put_hex(field: &mut [u8; 64], digest: &Digest) {
     field.copy_from_slice(digest.to_string().as_bytes());
 }
 
-/// Hashes what passes.
+/// Hashes what passes, all of it and each chunk.
 struct Hashing<'a, W> {
     out: &'a mut W,
     hasher: Sha256,
     length: u64,
+    chunk: Sha256,
+    chunks: Vec<Digest>,
+}
+
+impl<'a, W> Hashing<'a, W> {
+    fn new(out: &'a mut W) -> Self {
+        Self { out, hasher: Sha256::new(), length: 0, chunk: Sha256::new(), chunks: Vec::new() }
+    }
+
+    fn hash(&mut self, mut bytes: &[u8]) {
+        self.hasher.update(bytes);
+        while !bytes.is_empty() {
+            let room = u64::from(CHUNK) - self.length % u64::from(CHUNK);
+            let count = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+            self.chunk.update(&bytes[..count]);
+            self.length += count as u64;
+            if count as u64 == room {
+                self.end_chunk();
+            }
+            bytes = &bytes[count..];
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.chunks.push(Digest(std::mem::take(&mut self.chunk).finalize().into()));
+    }
+
+    /// Returns length, digest and digests of chunks.
+    fn finish(mut self) -> (u64, Digest, Vec<Digest>) {
+        if !self.length.is_multiple_of(u64::from(CHUNK)) {
+            self.end_chunk();
+        }
+        (self.length, Digest(self.hasher.finalize().into()), self.chunks)
+    }
 }
 
 impl<W: Write> Write for Hashing<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.length += count as u64;
+        self.hash(&bytes[..count]);
         Ok(count)
     }
 

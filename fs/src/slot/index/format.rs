@@ -1,13 +1,14 @@
-//! The layout of an index file, version 1.
+//! The layout of an index file, version 2.
 //!
 //! ```text
 //! 0      header, 4096 bytes: Header, then the top sums, then zeros; its first field but the magic is its own SHA-256
-//! 4096   sections, each at a multiple of 64: windows first (they are written while the pass runs), sums last
+//! 4096   sections, each at a multiple of 64: windows first (they are written while the pass runs), both sums last
 //! ```
 //!
-//! Everything is little-endian. Blocks of 4096 bytes from 4096 on have a CRC-32 each in the section of sums; the blocks
-//! of that section have theirs in the header ("top sums"). A block is checked when it is first touched, so opening
-//! costs the same for every size, and a damaged byte is found before it is used.
+//! Everything is little-endian. Blocks of 4096 bytes from 4096 on have a SHA-256 each in the section of sums, the blocks
+//! of that section in the section of upper sums, and the blocks of that in the header ("top sums"). So whoever knows the
+//! digest of the header knows every byte. A block is checked when it is first touched, so opening costs the same for every
+//! size, and a damaged byte is found before it is used.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -15,17 +16,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::slot::tree::Table;
 
 /// First bytes of an index file.
-pub(super) const MAGIC: [u8; 8] = *b"slotidx\x01";
+pub(super) const MAGIC: [u8; 8] = *b"slotidx\x02";
 /// Unit of checking, and size of the header.
 pub(super) const BLOCK: u64 = 4096;
 /// Every section begins at a multiple of this, so that no record straddles two blocks.
 pub(super) const ALIGNMENT: u64 = 64;
 /// Longest chain text.
 pub(super) const CHAIN_LENGTH: usize = 64;
-/// How many top sums fit behind the fixed part: enough for an index of 3.2 GiB.
-pub(super) const TOP_SUMS: usize = 800;
-/// Sums in one block of the section of sums.
-pub(super) const SUMS_IN_BLOCK: u64 = BLOCK / 4;
+/// How many top sums fit behind the fixed part: enough for an index of 7.1 GiB.
+pub(super) const TOP_SUMS: usize = 115;
+/// Length of a sum.
+pub(super) const SUM: u64 = 32;
+/// Sums in one block of a section of sums.
+pub(super) const SUMS_IN_BLOCK: u64 = BLOCK / SUM;
+/// How many sections there are.
+pub(super) const SECTIONS: usize = 14;
 
 /// The parts of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +45,17 @@ pub enum Section {
     Notices,
     /// [`PointRecord`]s.
     Points,
-    /// CRC-32 of each block before this section.
+    /// SHA-256 of each chunk of the slot's stored bytes.
+    Chunks,
+    /// SHA-256 of each block before this section.
     Sums,
+    /// SHA-256 of each block of the sums.
+    UpperSums,
 }
 
 impl Section {
     /// Every section, in the order in which they are in the file.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; SECTIONS] = [
         Self::Windows,
         Self::Table(Table::Nodes),
         Self::Entries,
@@ -58,7 +67,9 @@ impl Section {
         Self::Table(Table::Attributes),
         Self::Notices,
         Self::Points,
+        Self::Chunks,
         Self::Sums,
+        Self::UpperSums,
     ];
 
     pub(super) fn place(self) -> usize {
@@ -74,7 +85,9 @@ impl Section {
             Self::Table(Table::Attributes) => 8,
             Self::Notices => 9,
             Self::Points => 10,
-            Self::Sums => 11,
+            Self::Chunks => 11,
+            Self::Sums => 12,
+            Self::UpperSums => 13,
         }
     }
 }
@@ -104,10 +117,11 @@ pub(super) struct Header {
     pub(super) length: U64,
     /// The chain as text, padded with zeros.
     pub(super) chain: [u8; CHAIN_LENGTH],
-    pub(super) sections: [Span; 12],
+    pub(super) sections: [Span; SECTIONS],
     /// How many top sums follow.
     pub(super) top_sums: U32,
-    pub(super) reserved: U32,
+    /// Length of a chunk in bytes; 0 where chunks have no digests.
+    pub(super) chunk: U32,
 }
 
 /// A point where decoding can start.

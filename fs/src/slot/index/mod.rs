@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use zerocopy::FromBytes;
 
 use self::blocks::{Backing, Blocks};
-use self::format::{BLOCK, Header, MAGIC, TOP_SUMS};
+use self::format::{BLOCK, Header, MAGIC, SUM, TOP_SUMS};
 use super::chain::{BlockHeader, Point};
 use super::tree::record::{EntryRecord, NodeRecord, kind_of};
 use super::tree::tables::{self, Table, Tables};
@@ -34,7 +34,8 @@ use crate::package::{CarriedIndex, Compression, Container, SlotSource};
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
 pub use self::usage::{Stored, check, contents, list, open};
-pub use self::write::{IndexWriter, sweep};
+pub use self::carried::vouches;
+pub use self::write::{Extras, IndexWriter, sweep};
 
 /// Called for one directory entry: name, node number, kind.
 pub type Visit<'a> = dyn FnMut(&[u8], u32, Kind) -> ControlFlow<()> + 'a;
@@ -93,7 +94,7 @@ impl Identity {
     /// made here: another package with the same slot must not be shown what this one's signer says about it.
     #[must_use]
     pub fn carried_path(&self, shared: &Path, carried: &CarriedIndex) -> PathBuf {
-        shared.join(FOLDER).join(format!("{}-{}.{}.idx", self.digest, self.chain, carried.digest))
+        shared.join(FOLDER).join(format!("{}-{}.{}.idx", self.digest, self.chain, carried.root))
     }
 }
 
@@ -102,6 +103,7 @@ impl Identity {
 pub struct Index {
     blocks: Blocks,
     header: Header,
+    root: Digest,
 }
 
 impl Index {
@@ -131,10 +133,7 @@ impl Index {
     }
 
     fn new(backing: Backing, identity: &Identity) -> Result<Self, IndexError> {
-        let bytes = backing.bytes();
-        let Some(block) = bytes.get(..usize::try_from(BLOCK).unwrap_or(0)) else {
-            return Err(IndexError::OtherVersion);
-        };
+        let Some(block) = backing.get(0, BLOCK) else { return Err(IndexError::OtherVersion) };
         let (header, rest) = Header::read_from_prefix(block).map_err(|_| IndexError::OtherVersion)?;
         if header.magic != MAGIC {
             return Err(IndexError::OtherVersion);
@@ -152,13 +151,43 @@ impl Index {
         {
             return Err(IndexError::OtherSlot);
         }
-        let (sums, top) = check_layout(&header, rest, bytes.len() as u64)?;
-        let index = Self { blocks: Blocks::new(backing, sums, top), header };
+        let (sums, upper, top) = check_layout(&header, rest, backing.len())?;
+        let root = Digest::of(block);
+        let index = Self { blocks: Blocks::new(backing, sums, upper, top), header, root };
         let root = tables::record(&index, 0)?;
         match root.kind() {
             Some(Kind::Directory | Kind::File) => Ok(index),
             _ => Err(IndexError::Damaged { what: "root", at: 0 }),
         }
+    }
+
+    /// Returns SHA-256 of the header. Every byte of the index follows from it, so a signed description names an index by
+    /// it, and whoever opens one need not read it all.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+
+    /// Tells whether the index is read from the package that carries it.
+    #[must_use]
+    pub fn is_in_package(&self) -> bool {
+        matches!(self.blocks.backing(), Backing::Package(..))
+    }
+
+    /// Returns the length of the chunks of stored bytes whose digests it has; `None` for none.
+    #[must_use]
+    pub fn chunk_length(&self) -> Option<u64> {
+        Some(u64::from(self.header.chunk.get())).filter(|&length| length > 0)
+    }
+
+    /// Returns SHA-256 of a chunk of the stored bytes.
+    ///
+    /// # Errors
+    /// The index is damaged, or has no such digest.
+    pub fn chunk(&self, number: u64) -> Result<Digest, IndexError> {
+        let bytes = self.section(Section::Chunks, number.saturating_mul(SUM), SUM)?;
+        let digest = bytes.try_into().map_err(|_| IndexError::Damaged { what: "chunk", at: number })?;
+        Ok(Digest(digest))
     }
 
     /// Length of the decoded bytes.
@@ -243,7 +272,39 @@ impl Index {
             return Ok(None);
         }
         let entry = self.entry(at)?;
-        Ok((self.name(&entry)? == name).then(|| entry.node.get()))
+        if self.name(&entry)? != name {
+            return Ok(None);
+        }
+        let node = entry.node.get();
+        let kind = tables::kind(&tables::record(self, node)?, node)?;
+        if kind_of(entry.kind) != Some(kind) {
+            return Err(IndexError::Damaged { what: "entry", at });
+        }
+        self.check_place(directory, &entry, kind, at)?;
+        Ok(Some(node))
+    }
+
+    /// Checks that a directory is where its own record says. Each has one place then, so that no way through directories
+    /// comes back to where it was: who signs packages is not trusted to know how to make indexes.
+    fn check_place(
+        &self,
+        directory: u32,
+        entry: &EntryRecord,
+        kind: Kind,
+        number: u64,
+    ) -> Result<(), IndexError> {
+        if kind != Kind::Directory {
+            return Ok(());
+        }
+        let node = entry.node.get();
+        let record = tables::record(self, node)?;
+        let place = (record.parent.get(), record.name.get(), record.name_length.get());
+        let is_there = node != 0 && place == (directory, entry.name.get(), entry.name_length.get());
+        if is_there && record.kind() == Some(Kind::Directory) {
+            Ok(())
+        } else {
+            Err(IndexError::Damaged { what: "entry", at: number })
+        }
     }
 
     /// Visits the entries of `directory` behind `after` in byte order.
@@ -258,12 +319,20 @@ impl Index {
     ) -> Result<(), IndexError> {
         let (first, end) = self.range(directory)?;
         let start = after.map_or(Ok(first), |name| self.search(first, end, name, true))?;
+        let mut before = after;
         for number in start..end {
             let entry = self.entry(number)?;
-            let kind = kind_of(entry.kind).ok_or(IndexError::Damaged { what: "entry", at: number })?;
-            if visit(self.name(&entry)?, entry.node.get(), kind).is_break() {
+            let name = self.name(&entry)?;
+            let damaged = IndexError::Damaged { what: "entry", at: number };
+            let is_next = before.is_none_or(|before| before < name);
+            let Some(kind) = kind_of(entry.kind).filter(|_| is_next && is_name(name)) else {
+                return Err(damaged);
+            };
+            self.check_place(directory, &entry, kind, number)?;
+            if visit(name, entry.node.get(), kind).is_break() {
                 break;
             }
+            before = Some(name);
         }
         Ok(())
     }
@@ -324,20 +393,13 @@ impl Index {
     /// # Errors
     /// Names the first damaged block.
     pub fn check(&self) -> Result<(), IndexError> {
-        let sums = self.header.sections[Section::Sums.place()].length.get() / 4;
-        (0..sums).try_for_each(|block| self.blocks.check(block))
+        (0..self.blocks.count()).try_for_each(|block| self.blocks.check(block))
     }
 
-    /// Returns the whole file.
+    /// Returns the whole file, unchecked; nothing where it cannot be read.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.blocks.all()
-    }
-
-    /// Returns SHA-256 of the whole file: the digest by which a signed description can name it.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(self.blocks.all())
+        self.blocks.backing().get(0, self.size()).unwrap_or_default()
     }
 }
 
@@ -347,17 +409,14 @@ impl Tables for Index {
     }
 }
 
+/// Where sums and upper sums begin, and the top sums.
+type Sums = (u64, u64, Vec<[u8; 32]>);
+
 /// Checks in constant time that every section lies in the file, and returns where the sums are, and the top sums.
-fn check_layout(header: &Header, rest: &[u8], length: u64) -> Result<((u64, u64), Vec<u32>), IndexError> {
+fn check_layout(header: &Header, rest: &[u8], length: u64) -> Result<Sums, IndexError> {
     let damaged = |what| IndexError::Damaged { what, at: 0 };
     if header.length.get() != length {
         return Err(damaged("length"));
-    }
-    let sums = header.sections[Section::Sums.place()];
-    let (sums_start, sums_length) = (sums.offset.get(), sums.length.get());
-    let is_last = sums_start >= BLOCK && sums_start.checked_add(sums_length) == Some(length);
-    if !is_last || sums_length % 4 != 0 || sums_length / 4 != (sums_start - BLOCK).div_ceil(BLOCK) {
-        return Err(damaged("section of sums"));
     }
     for section in Section::ALL {
         let span = header.sections[section.place()];
@@ -366,13 +425,37 @@ fn check_layout(header: &Header, rest: &[u8], length: u64) -> Result<((u64, u64)
             return Err(damaged("section"));
         }
     }
-    let count = usize::try_from(header.top_sums.get()).unwrap_or(usize::MAX);
-    let groups = usize::try_from(sums_length.div_ceil(BLOCK)).unwrap_or(usize::MAX);
-    if count > TOP_SUMS || count != groups || rest.len() < count * 4 {
-        return Err(damaged("top sums"));
+    let span = |section: Section| {
+        let span = header.sections[section.place()];
+        (span.offset.get(), span.length.get())
+    };
+    let ((sums, sums_length), (upper, upper_length)) = (span(Section::Sums), span(Section::UpperSums));
+    let follow = sums + sums_length == upper && upper + upper_length == length;
+    let complete = sums_length == (sums - BLOCK).div_ceil(BLOCK) * SUM
+        && upper_length == sums_length.div_ceil(BLOCK) * SUM;
+    if !follow || !complete {
+        return Err(damaged("section of sums"));
     }
-    let top = rest.as_chunks::<4>().0[..count].iter().map(|sum| u32::from_le_bytes(*sum)).collect();
-    Ok(((sums_start, sums_length / 4), top))
+    let chunks = match u64::from(header.chunk.get()) {
+        0 => 0,
+        chunk => header.stored.get().div_ceil(chunk),
+    };
+    if chunks.checked_mul(SUM) != Some(span(Section::Chunks).1) {
+        return Err(damaged("section of chunks"));
+    }
+    let count = usize::try_from(header.top_sums.get()).unwrap_or(usize::MAX);
+    let groups = usize::try_from(upper_length.div_ceil(BLOCK)).unwrap_or(usize::MAX);
+    let top = rest.as_chunks::<32>().0.get(..count).filter(|_| count <= TOP_SUMS && count == groups);
+    Ok((sums, upper, top.ok_or_else(|| damaged("top sums"))?.to_vec()))
+}
+
+/// A name that no directory takes is longer (`NAME_MAX`).
+const LONGEST_NAME: usize = 255;
+
+fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..")
+        && name.len() <= LONGEST_NAME
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
 /// Compresses a window for the index.

@@ -210,16 +210,17 @@ fn writers_that_begin_together_do_not_sweep_each_other_away() {
 /// Makes every checksum right again, as somebody would who knows the format.
 fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let block = usize::try_from(BLOCK).unwrap();
-    let (header, _) = Header::read_from_prefix(&bytes).unwrap();
+    let (mut header, _) = Header::read_from_prefix(&bytes).unwrap();
     let start = usize::try_from(header.sections[Section::Sums.place()].offset.get()).unwrap();
-    let sums: Vec<u8> =
-        bytes[block..start].chunks(block).flat_map(|bytes| blocks::crc(bytes).to_le_bytes()).collect();
-    bytes[start..].copy_from_slice(&sums);
-    let top: Vec<u8> = sums.chunks(block).flat_map(|bytes| blocks::crc(bytes).to_le_bytes()).collect();
-    bytes[size_of::<Header>()..][..top.len()].copy_from_slice(&top);
-    bytes[8..40].fill(0);
-    let sum: [u8; 32] = Sha256::digest(&bytes[..block]).into();
-    bytes[8..40].copy_from_slice(&sum);
+    let sums = write::sums_of(&bytes[block..start]);
+    let upper = write::sums_of(sums.as_flattened());
+    let top = write::sums_of(upper.as_flattened());
+    bytes.truncate(start);
+    bytes.extend_from_slice(sums.as_flattened());
+    bytes.extend_from_slice(upper.as_flattened());
+    header.sum = [0; 32];
+    header.sum = Sha256::digest(write::header_block(&header, &top)).into();
+    bytes[..block].copy_from_slice(&write::header_block(&header, &top));
     bytes
 }
 
@@ -244,7 +245,7 @@ fn a_carried_index_that_is_no_tree_is_refused_although_its_signer_says_so() {
         std::fs::write(&path, bytes).unwrap();
         let file = Arc::new(File::open(path).unwrap());
         let stored = FileRange::new(file, 0, bytes.len() as u64).unwrap();
-        let carried = CarriedIndex { stored, digest: Digest::of(bytes) };
+        let carried = CarriedIndex { stored, root: Digest::of(&bytes[..4096]) };
         Index::open_carried(&folder.path().join("shared"), &identity(), &carried)
     };
     assert_eq!(answers(&opened(&resealed(good.clone())).unwrap()).unwrap(), answers(&index).unwrap());
@@ -266,6 +267,62 @@ fn a_carried_index_that_is_no_tree_is_refused_although_its_signer_says_so() {
             Index::in_memory(Arc::new(bytes.clone()), &identity()).is_ok(),
             "{what}: checksums are right"
         );
-        assert!(opened(&bytes).is_err(), "{what}");
+        let index = opened(&bytes).unwrap();
+        index.check().unwrap();
+        assert!(answers(&index).is_err(), "{what}");
+    }
+}
+
+/// Directories in circles are never entered, wherever a signer puts them.
+#[test]
+fn no_way_through_directories_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = make(folder.path());
+    let good = index.as_bytes().to_vec();
+    let section =
+        |section: Section| usize::try_from(index.header.sections[section.place()].offset.get()).unwrap();
+    let (entries, size) = (section(Section::Entries), size_of::<EntryRecord>());
+    let count = usize::try_from(index.rows::<EntryRecord>(Section::Entries)).unwrap();
+    let directories: Vec<u32> = (0..index.count())
+        .filter(|&node| tables::record(&index, node).unwrap().kind() == Some(Kind::Directory))
+        .collect();
+    assert_eq!(directories.len(), 3);
+    for place in 0..count {
+        for &directory in &directories {
+            let mut bytes = good.clone();
+            let at = entries + place * size;
+            if bytes[at..at + 4] == directory.to_le_bytes() {
+                continue;
+            }
+            bytes[at..at + 4].copy_from_slice(&directory.to_le_bytes());
+            bytes[at + 10] = 2;
+            let index = Index::in_memory(Arc::new(resealed(bytes)), &identity()).unwrap();
+            assert!(answers(&index).is_err(), "entry {place} leads to {directory}");
+        }
+    }
+}
+
+#[test]
+fn an_index_larger_than_a_block_of_sums_is_checked_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = IndexWriter::new(&identity().path(folder.path()));
+    // 700 blocks: six blocks of sums.
+    let window: Vec<u8> = (0..700 * 4096_u32).map(|at| (at / 97) as u8).collect();
+    writer.add_window(&window).unwrap();
+    let tree = GrowingTree::of_archive(Limits::default());
+    tree.place(&entry("file", Body::Fifo)).unwrap();
+    tree.end(Ok(()));
+    let chunks: Vec<Digest> = (0..4_u8).map(|number| Digest::of(&[number])).collect();
+    let extras = Extras { decoded: 9, chunks: (4000, &chunks), ..Extras::default() };
+    let index = writer.finish_with(&identity(), &tree.nodes(), &extras).unwrap();
+    index.check().unwrap();
+    assert_eq!((index.chunk_length(), index.chunk(3).unwrap()), (Some(4000), chunks[3]));
+    assert!(index.chunk(4).is_err());
+    let good = index.as_bytes().to_vec();
+    for at in (0..good.len()).step_by(4093).chain(good.len() - 300..good.len()) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        let checked = Index::in_memory(Arc::new(bad), &identity()).and_then(|index| index.check());
+        assert!(checked.is_err(), "byte {at} of {}", good.len());
     }
 }

@@ -80,7 +80,8 @@ pub fn open(path: &Path) -> Result<Option<Index>, IndexError> {
         Err(error) => return Err(DiskError::new("open", path, error).into()),
     };
     let backing = Backing::Mapped(Mapping::of(&file).context("map", path)?);
-    let (header, _) = Header::read_from_prefix(backing.bytes()).map_err(|_| IndexError::OtherVersion)?;
+    let fixed = backing.get(0, size_of::<Header>() as u64).ok_or(IndexError::OtherVersion)?;
+    let (header, _) = Header::read_from_prefix(fixed).map_err(|_| IndexError::OtherVersion)?;
     let length = header.chain.iter().position(|&byte| byte == 0).unwrap_or(header.chain.len());
     let identity = Identity {
         digest: Digest(header.slot),

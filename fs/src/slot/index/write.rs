@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::blocks::crc;
 use super::format::{
-    ALIGNMENT, BLOCK, CHAIN_LENGTH, Header, MAGIC, PointRecord, SUMS_IN_BLOCK, Section, Span, TOP_SUMS,
+    ALIGNMENT, BLOCK, CHAIN_LENGTH, Header, MAGIC, PointRecord, SECTIONS, Section, Span, TOP_SUMS,
 };
 use super::{Identity, Index, IndexError};
+use crate::disk::digest::Digest;
 use crate::disk::lock::{FileLock, Mode};
 use crate::disk::range::FileRange;
 use crate::disk::{Context, DiskError, atomic};
@@ -53,19 +53,30 @@ enum Target {
     Memory(Arc<Vec<u8>>),
 }
 
-/// CRC-32 of each block of what passes by.
+/// SHA-256 of each block of what passes by.
 #[derive(Debug, Default)]
 struct Sums {
-    done: Vec<u32>,
-    crc: flate2::Crc,
+    done: Vec<[u8; 32]>,
+    hasher: Sha256,
     filled: u64,
+}
+
+/// What an index is to hold beside its tree.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// Where decoding can start.
+    pub points: &'a [PointRecord],
+    /// Length of the decoded bytes.
+    pub decoded: u64,
+    /// Length of a chunk of the stored bytes, and SHA-256 of each; 0 and none where they are not known.
+    pub chunks: (u32, &'a [Digest]),
 }
 
 impl Sums {
     fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = usize::try_from(BLOCK - self.filled).unwrap_or(usize::MAX).min(bytes.len());
-            self.crc.update(&bytes[..room]);
+            self.hasher.update(&bytes[..room]);
             self.filled += room as u64;
             bytes = &bytes[room..];
             if self.filled == BLOCK {
@@ -75,8 +86,7 @@ impl Sums {
     }
 
     fn end_block(&mut self) {
-        self.done.push(self.crc.sum());
-        self.crc.reset();
+        self.done.push(std::mem::take(&mut self.hasher).finalize().into());
         self.filled = 0;
     }
 }
@@ -154,14 +164,27 @@ impl IndexWriter {
         points: &[PointRecord],
         decoded: u64,
     ) -> Result<Index, IndexError> {
+        self.finish_with(identity, nodes, &Extras { points, decoded, ..Extras::default() })
+    }
+
+    /// As [`Self::finish`], with everything that an index can hold.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_with(
+        &self,
+        identity: &Identity,
+        nodes: &Nodes,
+        extras: &Extras<'_>,
+    ) -> Result<Index, IndexError> {
         self.with(|state| {
             let windows = state.length;
-            match state.write_sections(identity, nodes, points, decoded) {
+            match state.write_sections(identity, nodes, extras) {
                 Ok(()) => {}
                 Err(IndexError::Disk(error)) => {
                     tracing::warn!("the slot index is kept in memory only: {error}");
                     state.move_to_memory(windows)?;
-                    state.write_sections(identity, nodes, points, decoded)?;
+                    state.write_sections(identity, nodes, extras)?;
                 }
                 Err(other) => return Err(other),
             }
@@ -226,54 +249,63 @@ impl State {
         &mut self,
         identity: &Identity,
         nodes: &Nodes,
-        points: &[PointRecord],
-        decoded: u64,
+        extras: &Extras<'_>,
     ) -> Result<(), IndexError> {
         let windows = self.length;
         let (records, entries) = nodes.finished();
         let notices = pack_notices(nodes.notices());
-        let mut spans = [Span::default(); 12];
+        let chunks: Vec<u8> = extras.chunks.1.iter().flat_map(|digest| digest.0).collect();
+        let mut spans = [Span::default(); SECTIONS];
         spans[Section::Windows.place()] = Span { offset: BLOCK.into(), length: windows.into() };
         let mut out = Appender { state: self, buffer: Vec::with_capacity(1 << 20) };
-        for section in &Section::ALL[1..11] {
+        for section in &Section::ALL[1..SECTIONS - 2] {
             let bytes = match section {
                 Section::Table(Table::Nodes) => records.as_bytes(),
                 Section::Table(table) => nodes.table(*table),
                 Section::Entries => entries.as_bytes(),
                 Section::Notices => &notices,
-                Section::Points => points.as_bytes(),
-                Section::Windows | Section::Sums => &[],
+                Section::Points => extras.points.as_bytes(),
+                Section::Chunks => &chunks,
+                Section::Windows | Section::Sums | Section::UpperSums => &[],
             };
             spans[section.place()] = out.section(bytes)?;
         }
         out.section(&[])?;
         out.flush()?;
-        self.seal(identity, spans, decoded)
+        self.seal(identity, spans, extras)
     }
 
     /// Appends the sums and writes the header.
-    fn seal(&mut self, identity: &Identity, mut spans: [Span; 12], decoded: u64) -> Result<(), IndexError> {
+    fn seal(
+        &mut self,
+        identity: &Identity,
+        mut spans: [Span; SECTIONS],
+        extras: &Extras<'_>,
+    ) -> Result<(), IndexError> {
         if self.sums.filled > 0 {
             self.sums.end_block();
         }
-        let sums: Vec<u8> = self.sums.done.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        let top: Vec<u32> = sums.chunks(BLOCK as usize).map(crc).collect();
-        debug_assert_eq!(top.len() as u64, (self.sums.done.len() as u64).div_ceil(SUMS_IN_BLOCK));
+        let sums = self.sums.done.concat();
+        let upper = sums_of(&sums).concat();
+        let top = sums_of(&upper);
         if top.len() > TOP_SUMS || identity.chain.len() > CHAIN_LENGTH {
             return Err(IndexError::TooLarge);
         }
-        let offset = BLOCK + self.length;
-        spans[Section::Sums.place()] = Span { offset: offset.into(), length: (sums.len() as u64).into() };
-        self.append(&sums)?;
+        for (section, bytes) in [(Section::Sums, &sums), (Section::UpperSums, &upper)] {
+            let (offset, length) = (BLOCK + self.length, bytes.len() as u64);
+            spans[section.place()] = Span { offset: offset.into(), length: length.into() };
+            self.append(bytes)?;
+        }
         let mut header = Header::new_zeroed();
         header.magic = MAGIC;
         header.slot = identity.digest.0;
         header.stored = identity.stored.into();
-        header.decoded = decoded.into();
+        header.decoded = extras.decoded.into();
         header.length = (BLOCK + self.length).into();
         header.chain[..identity.chain.len()].copy_from_slice(identity.chain.as_bytes());
         header.sections = spans;
         header.top_sums = u32::try_from(top.len()).unwrap_or(0).into();
+        header.chunk = extras.chunks.0.into();
         let mut block = header_block(&header, &top);
         header.sum = Sha256::digest(&block).into();
         block = header_block(&header, &top);
@@ -368,9 +400,14 @@ impl Appender<'_> {
     }
 }
 
-fn header_block(header: &Header, top: &[u32]) -> Vec<u8> {
+/// Returns SHA-256 of each block of `bytes`.
+pub(super) fn sums_of(bytes: &[u8]) -> Vec<[u8; 32]> {
+    bytes.chunks(BLOCK as usize).map(|block| Sha256::digest(block).into()).collect()
+}
+
+pub(super) fn header_block(header: &Header, top: &[[u8; 32]]) -> Vec<u8> {
     let mut block = header.as_bytes().to_vec();
-    block.extend(top.iter().flat_map(|sum| sum.to_le_bytes()));
+    block.extend_from_slice(top.as_flattened());
     block.resize(BLOCK as usize, 0);
     block
 }

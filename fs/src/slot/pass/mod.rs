@@ -56,7 +56,9 @@ impl Pass {
         let turn = Turn::take();
         let start = Instant::now();
         let ending = Ending(self);
-        let result = self.scan();
+        // What a pass makes is shared by all packages with this slot: chunk by chunk will not do.
+        let hashed = self.source.stored.check_whole().map_err(SlotError::from_read);
+        let result = hashed.and_then(|()| self.scan());
         ending.0.tell(&result);
         drop((ending, turn));
         let decoded = result?;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::Scanning;
 use super::ahead::AheadInput;
 use crate::node::Timestamp;
-use crate::package::write::PieceStart;
+use crate::package::write::{CHUNK, WrittenSlot};
 use crate::package::{Compression, Container};
 use crate::slot::chain::{Decoded, Point};
-use crate::slot::index::{Identity, Index, IndexWriter};
+use crate::slot::index::{Extras, Identity, Index, IndexWriter};
 use crate::slot::seek::PointLog;
 use crate::slot::tree::GrowingTree;
 use crate::slot::{Limits, SlotError};
@@ -55,7 +55,7 @@ impl Survey {
         length
     }
 
-    /// Returns the index, now that it is known how the content was stored: `pieces` where each is compressed on its own.
+    /// Returns the index, now that it is known how the content was stored.
     ///
     /// # Errors
     /// The index is too large.
@@ -63,10 +63,10 @@ impl Survey {
         self,
         identity: &Identity,
         compression: Option<Compression>,
-        pieces: &[PieceStart],
+        written: &WrittenSlot,
         length: u64,
     ) -> Result<Index, SlotError> {
-        for piece in pieces {
+        for piece in &written.pieces {
             // In gzip the first one begins at the member's header, the others behind a full flush.
             let is_gzip = compression == Some(Compression::Gzip);
             let is_first = piece.content == 0;
@@ -77,6 +77,8 @@ impl Survey {
                 header: None,
             });
         }
-        Ok(self.writer.finish(identity, &self.tree.nodes(), &self.points.records(), length)?)
+        let points = self.points.records();
+        let extras = Extras { points: &points, decoded: length, chunks: (CHUNK, &written.chunks) };
+        Ok(self.writer.finish_with(identity, &self.tree.nodes(), &extras)?)
     }
 }

@@ -143,7 +143,7 @@ impl Input for RangeInput {
             }
         };
         self.buffer.truncate(*count.as_ref().unwrap_or(&0));
-        count.map_err(|source| SlotError::Read { source })?;
+        count.map_err(SlotError::from_read)?;
         Ok(&self.buffer)
     }
 

@@ -22,11 +22,17 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Decides for a slot.
+    /// Tells whether the bytes of a slot are not compressed, without looking at any.
+    #[must_use]
+    pub fn is_direct(source: &SlotSource) -> bool {
+        matches!(source.container, Container::Zip | Container::Directory(_)) || source.compressions.is_empty()
+    }
+
+    /// Decides for a slot, whose structure may have to be looked at for that.
     #[must_use]
     pub fn of(source: &SlotSource) -> Self {
         match (&source.container, source.compressions.as_slice()) {
-            (Container::Zip | Container::Directory(_), _) | (_, []) => Self::Direct,
+            _ if Self::is_direct(source) => Self::Direct,
             (_, [Compression::Gzip | Compression::Bzip2]) => Self::Points,
             (_, [Compression::Zstd]) if frames::are_small(&source.stored) => Self::Points,
             (_, [Compression::Xz]) => match xz::blocks(&source.stored) {

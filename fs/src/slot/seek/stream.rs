@@ -159,7 +159,7 @@ impl Stream {
         let read = range.read_exact_at(at, buffer);
         // A file that was cut shows as a change, which says more than a short read.
         self.guard.check()?;
-        read.map_err(|source| SlotError::Read { source })
+        read.map_err(SlotError::from_read)
     }
 
     /// Copies what one unit holds from `at` (in the span) on; at least one byte.

@@ -147,6 +147,7 @@ pub(super) fn describe(
 /// Looks for the slot's index, without making it.
 fn index(slot: &Slot, digest: Option<Digest>, shared: &Path) -> Option<IndexReport> {
     let is_plain = slot.source.container == Container::File && slot.source.compressions.is_empty();
+    let is_plain = is_plain && slot.carried_index.is_none();
     if is_plain || matches!(slot.source.container, Container::Directory(_)) {
         return None;
     }

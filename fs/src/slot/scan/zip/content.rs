@@ -31,7 +31,7 @@ pub fn stored_bytes(stored: &FileRange, content: &ZipContent) -> Result<FileRang
     let damaged =
         |reason| SlotError::Archive { format: "zip", at: content.header, entry: String::new(), reason };
     let mut header = [0; LOCAL_LENGTH];
-    stored.read_exact_at(content.header, &mut header).map_err(|source| SlotError::Read { source })?;
+    stored.read_exact_at(content.header, &mut header).map_err(SlotError::from_read)?;
     if u32_at(&header, 0) != LOCAL {
         return Err(damaged("no local header where the central directory says"));
     }

@@ -54,7 +54,7 @@ fn read(stored: &FileRange, at: u64, length: usize) -> Result<Vec<u8>, SlotError
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(damaged(at, "", "it ends too early"))
         }
-        Err(source) => Err(SlotError::Read { source }),
+        Err(error) => Err(SlotError::from_read(error)),
     }
 }
 
