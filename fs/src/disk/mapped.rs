@@ -171,7 +171,9 @@ mod tests {
                 scope.spawn(|| {
                     for start in 150..900 {
                         let bytes = memory.get(start, start + 30, fill).unwrap();
-                        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == ((start + at) % 251) as u8));
+                        assert!(
+                            bytes.iter().enumerate().all(|(at, byte)| *byte == ((start + at) % 251) as u8)
+                        );
                     }
                 });
             }
@@ -186,7 +188,15 @@ mod tests {
     fn a_part_that_could_not_be_filled_is_tried_again() {
         let memory = Filled::new(10, 10).unwrap();
         assert!(memory.get(0, 1, |_, _| Err(io::Error::other("no"))).is_err());
-        assert_eq!(memory.get(0, 1, |_, bytes| Ok(bytes.fill(3))).unwrap(), [3]);
+        assert_eq!(
+            memory
+                .get(0, 1, |_, bytes| {
+                    bytes.fill(3);
+                    Ok(())
+                })
+                .unwrap(),
+            [3]
+        );
         assert!(Filled::new(0, 10).unwrap().is_empty());
     }
 }

@@ -25,6 +25,9 @@ use crate::disk::range::FileRange;
 /// The mode of a file slot whose descriptor gives none.
 const DEFAULT_PERMISSIONS: u32 = 0o600;
 
+/// What the builder of this crate calls itself in the metadata.
+const OWN_TOOL: &str = "slotfs";
+
 /// A package's parts, checked against each other.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -109,11 +112,16 @@ impl Assembly<'_> {
         let table = Descriptor::table(&table);
         self.check_slots(index, table, available).map_err(|defect| self.fault(defect))?;
 
+        let tool = metadata.build.as_ref().and_then(|build| build.get("tool"));
+        let is_own = tool.and_then(|tool| tool.as_str()) == Some(OWN_TOOL);
         let mut slots = Vec::with_capacity(table.len());
         let mut attestation = None;
         for (position, (section, descriptor)) in (0..).zip(metadata.slots.iter().zip(table)) {
             let slot =
                 self.slot(position, section, descriptor, index).map_err(|fault| fault.at(self.path))?;
+            if is_own {
+                check_descriptor(&slot, section, descriptor).map_err(|defect| self.fault(defect))?;
+            }
             if descriptor.lifecycle == LIFECYCLE_ATTESTATION && attestation.is_none() {
                 attestation = self.attestation(&slot, index)?;
             }
@@ -215,6 +223,22 @@ impl Assembly<'_> {
     fn fault(&self, defect: Defect) -> PackageError {
         Fault::from(defect).at(self.path)
     }
+}
+
+/// Checks that the descriptor, which nobody signs, says how to read the slot as the metadata do. Other builders write them
+/// differently, and launchers go by the descriptor.
+fn check_descriptor(slot: &Slot, section: &SlotSection, descriptor: &Descriptor) -> Result<(), Defect> {
+    let chain = Chain::from_name(&section.operations);
+    let mode = section.permissions.as_deref().and_then(|text| u16::from_str_radix(text, 8).ok());
+    let is_file = slot.source.container == Container::File;
+    let what = if chain.is_none_or(|chain| chain.pack() != descriptor.operations.get()) {
+        "operations"
+    } else if is_file && mode.is_some_and(|mode| mode != descriptor.permissions.get()) {
+        "permissions"
+    } else {
+        return Ok(());
+    };
+    Err(Defect::Descriptor { position: slot.position, id: shown(&slot.id), what })
 }
 
 /// Checks everything in the index that can be compared with the file alone.

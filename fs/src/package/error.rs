@@ -212,6 +212,16 @@ pub enum Defect {
         /// What is wrong with it.
         reason: TargetError,
     },
+    /// A descriptor, which nobody signs, says something else than the metadata of a builder that writes both alike.
+    #[error("slot {position} (`{id}`): its descriptor does not have the {what} in the metadata")]
+    Descriptor {
+        /// Position of the slot.
+        position: u32,
+        /// Its id.
+        id: String,
+        /// What differs.
+        what: &'static str,
+    },
     /// A compressed archive does not decode at all.
     #[error("it starts like {format} but does not decode: {reason}")]
     Archive {

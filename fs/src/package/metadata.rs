@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn indexes_are_named_by_their_root_and_earlier_by_their_digest() {
+        for key in ["root", "digest"] {
+            let json = format!(
+                r#"{{"slotfs": {{"indexes": [{{"slot": 1, "before": 9, "size": 4, "{key}": "x"}}]}}}}"#
+            );
+            let metadata = parse(&json).unwrap();
+            assert_eq!(metadata.slotfs.indexes[0].root, "x", "{key}");
+        }
+    }
+
+    #[test]
     fn env_wins_over_environment() {
         let json = r#"{"execution": {"environment": {"A": "1"}, "command": "c", "env": {"A": "2"}}}"#;
         assert_eq!(parse(json).unwrap().execution.unwrap().env["A"], "2");

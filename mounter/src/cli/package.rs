@@ -83,7 +83,8 @@ fn is_worth_remembering(package: &Package, verification: &Verification) -> bool 
     let mut slots = package.slots().iter().zip(&verification.slots);
     let mut unhashed = verification.slots.iter().filter(|slot| slot.is_unhashed());
     unhashed.next().is_none()
-        || slots.any(|(slot, verified)| !verified.is_unhashed() && slot.source.stored.len() > u64::from(CHUNK))
+        || slots
+            .any(|(slot, verified)| !verified.is_unhashed() && slot.source.stored.len() > u64::from(CHUNK))
 }
 
 /// Puts what was found before the policies of this machine and of the package's author.

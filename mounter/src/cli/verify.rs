@@ -24,7 +24,8 @@ use crate::plan::Judgement;
 /// Checked are the form, the signature, every slot against the SHA-256 in the signed metadata, and the policies of
 /// this machine and of the package's author. The exit code is 0 when `slotfs run` would accept every package, 107 when one
 /// is damaged, changed or not trusted, and 102 when one is no package at all. Slots are hashed afresh each time. The index
-/// of a slot that a package carries is checked, too; a wrong one is not used, and no reason to refuse the package.
+/// of a slot that a package carries is checked, too, with the digests of chunks in it; a wrong one is not used, and no reason to
+/// refuse the package.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Packages, archives or directories
@@ -240,12 +241,14 @@ fn carried_indexes(package: &Package) -> impl Iterator<Item = Check> {
 }
 
 fn carried_index(slot: &Slot, carried: &CarriedIndex) -> std::result::Result<&'static str, String> {
-    let unused = |error: IndexError| match error {
-        IndexError::OtherVersion => "of another version of slotfs: it is not used".to_owned(),
-        IndexError::Damaged { what: "digest", .. } => {
+    let unused = |error: IndexError| {
+        if matches!(error, IndexError::OtherVersion) {
+            "of another version of slotfs: it is not used".to_owned()
+        } else if matches!(error, IndexError::Damaged { what: "digest", .. }) {
             "not the one in the metadata: it is not used".to_owned()
+        } else {
+            format!("it is not used: {error}")
         }
-        other => format!("it is not used: {other}"),
     };
     let digest = slot.digest.ok_or("the metadata state no digest of the slot: it is not used")?;
     let index = Index::open_in_package(&Identity::of(&slot.source, digest), carried).map_err(unused)?;

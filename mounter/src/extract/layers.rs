@@ -69,10 +69,8 @@ impl OpenSlot {
         let digest =
             verified.filter(|verified| verified.failure().is_none()).and_then(|verified| verified.digest);
         let digest = digest.ok_or_else(|| LayersError::Unverified { slot: name() })?;
-        let options = SlotOptions {
-            unhashed: verified.is_some_and(VerifiedSlot::is_unhashed),
-            ..options.clone()
-        };
+        let options =
+            SlotOptions { unhashed: verified.is_some_and(VerifiedSlot::is_unhashed), ..options.clone() };
         SlotLayer::open(slot, digest, home, options)
             .map(Self::Stored)
             .map_err(|source| LayersError::Slot { slot: name(), source })

@@ -283,6 +283,7 @@ impl Serving {
         if let Err(error) = finish::finish(request, &self.place) {
             tracing::error!("{error}");
         }
+        self.layers.keep_indexes();
         // Whoever waits for either lock finds everything done.
         drop(leaving);
         drop(self.lock);

@@ -169,7 +169,10 @@ fn any_flipped_byte_is_found() {
         let shared = home.path("shared");
         let opened = Index::open_carried(&shared, &identity, carried);
         let error = opened.and_then(|index| index.check()).unwrap_err();
-        assert!(error.to_string().contains("damaged") || error.to_string().contains("version"), "{at}: {error}");
+        assert!(
+            error.to_string().contains("damaged") || error.to_string().contains("version"),
+            "{at}: {error}"
+        );
         Index::keep_carried(&shared, &identity, carried).unwrap_err();
         file.write_all_at(&byte, at as u64).unwrap();
         assert_eq!(std::fs::read_dir(shared.join("indexes-v1")).unwrap().count(), 0);

@@ -30,7 +30,9 @@ impl Index {
         carried: &CarriedIndex,
     ) -> Result<Self, IndexError> {
         let path = identity.carried_path(shared, carried);
-        match Self::open(&path, identity).and_then(|index| index.map(|index| stated(index, carried)).transpose()) {
+        match Self::open(&path, identity)
+            .and_then(|index| index.map(|index| stated(index, carried)).transpose())
+        {
             Ok(Some(index)) => return Ok(index),
             Ok(None) => {}
             Err(error) => {
@@ -88,7 +90,10 @@ pub fn vouches(slot: &Slot) -> bool {
     match Index::open_in_package(&Identity::of(&slot.source, digest), carried) {
         Ok(index) => index.chunk_length().is_some(),
         Err(error) => {
-            tracing::info!("slot `{}` is hashed whole, its index in the package cannot be used: {error}", slot.id);
+            tracing::info!(
+                "slot `{}` is hashed whole, its index in the package cannot be used: {error}",
+                slot.id
+            );
             false
         }
     }

@@ -31,10 +31,10 @@ use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 use crate::package::{CarriedIndex, Compression, Container, SlotSource};
 
+pub use self::carried::vouches;
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
 pub use self::usage::{Stored, check, contents, list, open};
-pub use self::carried::vouches;
 pub use self::write::{Extras, IndexWriter, sweep};
 
 /// Called for one directory entry: name, node number, kind.

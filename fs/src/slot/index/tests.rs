@@ -273,6 +273,22 @@ fn a_carried_index_that_is_no_tree_is_refused_although_its_signer_says_so() {
     }
 }
 
+/// Packages of earlier versions carry such an index; the slot is hashed and gone over as ever.
+#[test]
+fn a_carried_index_of_version_1_is_told_from_a_damaged_one() {
+    use crate::disk::range::FileRange;
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = make(folder.path()).as_bytes().to_vec();
+    bytes[7] = 1;
+    let path = folder.path().join("package");
+    std::fs::write(&path, &bytes).unwrap();
+    let stored = FileRange::new(Arc::new(File::open(path).unwrap()), 0, bytes.len() as u64).unwrap();
+    // The digest that they state is that of the whole.
+    let carried = CarriedIndex { stored, root: Digest::of(&bytes) };
+    let error = Index::open_in_package(&identity(), &carried).unwrap_err();
+    assert!(matches!(error, IndexError::OtherVersion), "{error}");
+}
+
 /// Directories in circles are never entered, wherever a signer puts them.
 #[test]
 fn no_way_through_directories_comes_back() {
