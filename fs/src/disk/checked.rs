@@ -4,11 +4,14 @@
 //! hashing only while device, inode, size and times of the file are the ones under which it was hashed, and these are
 //! asked for after reading: a writer changes a file's times before its content. After any change all is hashed anew.
 //!
-//! **Invariant:** a byte that leaves is one that was hashed in the very buffer that it leaves in, or that is read from a file
+//! Or, where somebody wants that, the bytes leave at once and are hashed beside; after a mismatch nothing leaves any more.
+//!
+//! **Invariant:** unless they are checked beside, a byte that leaves is one that was hashed in the very buffer that it leaves in, or that is read from a file
 //! of which the operating system says that nobody has written to it since.
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -60,6 +63,18 @@ pub struct Checked {
     known: Mutex<Known>,
     /// Held by whoever hashes everything.
     hashing: Mutex<()>,
+    when: When,
+    /// Everything was hashed, and is something else.
+    refused: AtomicBool,
+}
+
+/// When bytes are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before they leave.
+    First,
+    /// While others use them already.
+    Beside,
 }
 
 /// What was found out.
@@ -89,7 +104,41 @@ impl fmt::Debug for Checked {
 impl Checked {
     /// Takes unchecked `bytes` with this `digest`, of which chunks of `chunk` bytes have the digests that `find` finds.
     pub(super) fn new(bytes: FileRange, digest: Digest, chunk: u64, find: FindDigest) -> Self {
-        Self { bytes, digest, chunk: chunk.max(1), find, known: Mutex::default(), hashing: Mutex::default() }
+        Self {
+            bytes,
+            digest,
+            chunk: chunk.max(1),
+            find,
+            known: Mutex::default(),
+            hashing: Mutex::default(),
+            when: When::First,
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes unchecked `bytes` that are handed out at once, until [`Self::check_whole`] finds that they do not have this
+    /// `digest`.
+    pub(super) fn beside(bytes: FileRange, digest: Digest) -> Self {
+        let none = |_| Err(io::Error::other("no chunk has a digest"));
+        Self { when: When::Beside, ..Self::new(bytes, digest, u64::MAX, Box::new(none)) }
+    }
+
+    /// Takes the bytes for right, which somebody has found out of the file in this state.
+    pub(super) fn accept(&self, identity: FileIdentity) -> io::Result<()> {
+        if self.look()? == identity {
+            self.lock().whole = true;
+        }
+        Ok(())
+    }
+
+    /// Hands nothing out any more.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    /// Tells when the bytes are checked.
+    pub(super) fn when(&self) -> When {
+        self.when
     }
 
     /// Where the bytes begin in their file.
@@ -99,6 +148,12 @@ impl Checked {
 
     /// Fills `buffer`, which must not reach beyond the end, from `position` on.
     pub(super) fn read_exact_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.refused.load(Ordering::Acquire) {
+            return Err(CheckError::Whole.into());
+        }
+        if self.when == When::Beside {
+            return self.bytes.read_exact_at(position, buffer);
+        }
         for _ in 0..MOST_ATTEMPTS {
             let seen = self.look()?;
             let mut again = false;
@@ -134,6 +189,7 @@ impl Checked {
             let found = Digest::of_range(&self.bytes)?;
             let is_same = self.look()? == seen;
             if is_same && found != self.digest {
+                self.refused.store(self.when == When::Beside, Ordering::Release);
                 return Err(CheckError::Whole.into());
             }
             let mut known = self.lock();
@@ -222,7 +278,7 @@ mod tests {
     use std::fs::File;
     use std::io::{Read as _, Write as _};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
 
@@ -312,6 +368,26 @@ mod tests {
         assert!(buffer == case.content);
         case.file.set_len(100).unwrap();
         assert!(case.range.read_exact_at(0, &mut buffer).is_err());
+    }
+
+    #[test]
+    fn what_is_checked_beside_leaves_at_once_and_not_after_a_mismatch() {
+        let case = case(2500, true);
+        let digest = Digest::of(&case.content);
+        let bytes = FileRange::new(Arc::new(case.file.try_clone().unwrap()), 10, 2500).unwrap();
+        let good = bytes.clone().checked_beside(digest);
+        let mut buffer = vec![0; 2500];
+        good.read_exact_at(0, &mut buffer).unwrap();
+        assert!(buffer == case.content);
+        good.check_whole().unwrap();
+        good.read_exact_at(0, &mut buffer).unwrap();
+        let bad = bytes.checked_beside(Digest::of(b"other"));
+        bad.read_exact_at(0, &mut buffer).unwrap();
+        assert!(message(&bad.check_whole().unwrap_err()).contains("metadata"));
+        assert!(
+            message(&bad.part(5, 7).unwrap().read_exact_at(0, &mut buffer[..7]).unwrap_err())
+                .contains("metadata")
+        );
     }
 
     #[test]

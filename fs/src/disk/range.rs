@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::checked::{Checked, FindDigest};
+use super::checked::{Checked, FindDigest, When};
 use super::digest::Digest;
+use super::identity::FileIdentity;
 
 /// Bytes `[offset, offset + length)` of an open file. Cloning shares the descriptor.
 #[derive(Clone, Debug)]
@@ -42,13 +43,37 @@ impl FileRange {
         Self { checked, ..self }
     }
 
-    /// Tells whether bytes are checked when they are read.
+    /// Returns the same range, whose bytes are handed out at once, until [`Self::check_whole`] finds that they do not have
+    /// this `digest`.
     #[must_use]
-    pub fn is_checked(&self) -> bool {
-        self.checked.is_some()
+    pub fn checked_beside(self, digest: Digest) -> Self {
+        let checked = Some(Arc::new(Checked::beside(self.clone(), digest)));
+        Self { checked, ..self }
     }
 
-    /// Compares everything that [`Self::checked`] was given with its digest, unless that was done before; other ranges are
+    /// Takes what is checked for right, which somebody has found out of the file in this state. It is checked all the same
+    /// should the file be in another one.
+    pub fn accept(&self, identity: FileIdentity) {
+        let accepted = self.checked.as_ref().map_or(Ok(()), |checked| checked.accept(identity));
+        if let Err(error) = accepted {
+            tracing::debug!("the file is checked once more: {error}");
+        }
+    }
+
+    /// Hands nothing out any more of what is checked.
+    pub fn refuse(&self) {
+        if let Some(checked) = &self.checked {
+            checked.refuse();
+        }
+    }
+
+    /// Tells whether bytes are checked before they leave.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.when() == When::First)
+    }
+
+    /// Compares everything that [`Self::checked`] or [`Self::checked_beside`] was given with its digest, unless that was done before; other ranges are
     /// taken as they are.
     ///
     /// # Errors

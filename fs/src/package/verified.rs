@@ -86,7 +86,8 @@ impl Ledger {
                 None => None,
             };
             let plausible = digest.is_none_or(|digest| slot.stated_checksum.agrees_with(&digest));
-            (plausible && !matches!(recorded.outcome, Outcome::Wrong { .. })).then(|| VerifiedSlot {
+            let is_known = !matches!(recorded.outcome, Outcome::Wrong { .. } | Outcome::Beside);
+            (plausible && is_known).then(|| VerifiedSlot {
                 position: slot.position,
                 id: slot.id.clone(),
                 digest,
@@ -105,7 +106,9 @@ impl Ledger {
     /// Names what could not be written.
     pub fn record(&self, package: &Package, verification: &Verification) -> Result<bool, DiskError> {
         let Some(path) = self.path_of(package) else { return Ok(false) };
+        let is_done = verification.slots.iter().all(|slot| slot.outcome != Outcome::Beside);
         if !verification.is_good()
+            || !is_done
             || verification.identity != package.identity()
             || verification.identity.unsettled_for(verification.started) > Duration::ZERO
         {

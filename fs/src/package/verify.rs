@@ -47,6 +47,8 @@ pub enum Outcome {
     /// They were not hashed: the package carries digests of their chunks, with which each is compared when it is read. The
     /// full SHA-256 of the metadata and the descriptor's 8 bytes say the same.
     InChunks,
+    /// They were not hashed: whoever serves them hashes them meanwhile. As stated otherwise.
+    Beside,
     /// There is nothing to compare with at all: an archive, a directory, the package's own launcher.
     Unstated,
     /// The bytes are not those that the metadata, the descriptor, or both state.
@@ -58,6 +60,20 @@ pub enum Outcome {
     },
 }
 
+/// How stored bytes are known to be right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checking {
+    /// They were hashed.
+    #[default]
+    Done,
+    /// Nobody has hashed them: each chunk is compared with the digest in the index that the package carries before anything
+    /// of it is used.
+    Chunks,
+    /// They are used while they are hashed. What is made of them is for others only when that is done.
+    Beside,
+}
+
 /// One slot, hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedSlot {
@@ -65,17 +81,25 @@ pub struct VerifiedSlot {
     pub position: u32,
     /// Its id.
     pub id: String,
-    /// SHA-256 of the stored bytes as found, as stated where they are [`Outcome::InChunks`]; `None` for a directory.
+    /// SHA-256 of the stored bytes as found, as stated where they were not hashed; `None` for a directory.
     pub digest: Option<Digest>,
     /// Against what was stated.
     pub outcome: Outcome,
 }
 
 impl VerifiedSlot {
-    /// Tells whether its bytes were not hashed, and have to be checked as they are read.
+    /// Tells how whoever reads its bytes has to check them.
     #[must_use]
-    pub fn is_unhashed(&self) -> bool {
-        self.outcome == Outcome::InChunks
+    pub fn checking(&self) -> Checking {
+        match self.outcome {
+            Outcome::InChunks => Checking::Chunks,
+            Outcome::Beside => Checking::Beside,
+            Outcome::Full
+            | Outcome::Short
+            | Outcome::DescriptorOnly
+            | Outcome::Unstated
+            | Outcome::Wrong { .. } => Checking::Done,
+        }
     }
 
     /// Says which check failed, or `None`.
@@ -129,20 +153,22 @@ impl Verification {
 /// The file cannot be read, or was written to meanwhile. Slots that are not what they should be are no error:
 /// see [`Verification::failures`].
 pub fn verify(package: &Package, report: &(dyn Fn(Progress) + Sync)) -> Result<Verification, PackageError> {
-    verify_rest(package, &|_| false, report)
+    verify_rest(package, &|_| Checking::Done, report)
 }
 
-/// As [`verify`], but for the slots of which `vouched` tells that their chunks are checked as they are read.
+/// As [`verify`], but for the slots that are checked otherwise, as `checking` tells.
 ///
 /// # Errors
 /// As [`verify`].
 pub fn verify_rest(
     package: &Package,
-    vouched: &dyn Fn(&Slot) -> bool,
+    checking: &dyn Fn(&Slot) -> Checking,
     report: &(dyn Fn(Progress) + Sync),
 ) -> Result<Verification, PackageError> {
     let started = SystemTime::now();
-    let (in_chunks, slots): (Vec<&Slot>, Vec<&Slot>) = package.slots().iter().partition(|slot| vouched(slot));
+    let known = package.slots().iter().map(|slot| (slot, checking(slot)));
+    let (now, later): (Vec<_>, Vec<_>) = known.partition(|(_, checking)| *checking == Checking::Done);
+    let slots: Vec<&Slot> = now.into_iter().map(|(slot, _)| slot).collect();
     let work = Work {
         package,
         total: slots.iter().map(|slot| slot.source.stored.len()).fold(0, u64::saturating_add),
@@ -165,7 +191,7 @@ pub fn verify_rest(
     });
     let results = work.results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut slots = results.into_iter().collect::<Result<Vec<_>, _>>()?;
-    slots.extend(in_chunks.into_iter().map(taken_as_stated));
+    slots.extend(later.into_iter().map(|(slot, checking)| taken_as_stated(slot, checking)));
     slots.sort_by_key(|slot| slot.position);
     if package.change().map_err(PackageError::Disk)? == Change::Content {
         return Err(PackageError::Changed { path: package.path().into() });
@@ -174,8 +200,9 @@ pub fn verify_rest(
 }
 
 /// What is said about a slot that is not hashed.
-fn taken_as_stated(slot: &Slot) -> VerifiedSlot {
+fn taken_as_stated(slot: &Slot, checking: Checking) -> VerifiedSlot {
     let outcome = match slot.digest.map(|digest| compare(slot, &digest)) {
+        Some(Outcome::Full) if checking == Checking::Beside => Outcome::Beside,
         Some(Outcome::Full) => Outcome::InChunks,
         Some(other) => other,
         None => Outcome::Unstated,

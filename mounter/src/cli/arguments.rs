@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use super::mounts::MountCommand;
 use super::output::ColorWish;
 use super::{complete, doctor, extract, inspect, keygen, list, man, pack, relaunch, verify};
-use crate::settings::{Overrides, Size, Validation};
+use crate::settings::{Overrides, Size, Verify};
 
 /// Colours of help and of usage errors.
 pub const STYLES: Styles = Styles::styled()
@@ -57,10 +57,11 @@ pub struct GlobalArguments {
 /// How a package is judged and how much of it is accepted; for every command that opens one.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PackageArguments {
-    /// How strictly to take the package's signature: strict, standard, relaxed, minimal, none [default:
-    /// $FLAVOR_VALIDATION, else strict]. Slots are always compared with the digests in the metadata
-    #[arg(long, value_name = "LEVEL")]
-    pub verify: Option<Validation>,
+    /// How strictly to take the package's signature: strict, standard, relaxed, minimal, none [default: $SLOTFS_VERIFY, else
+    /// $FLAVOR_VALIDATION, else strict]. Slots are always compared with the digests in the metadata: before-serving, or, for
+    /// `run` and `mount`, while-serving: what differs is found when it has perhaps been used, and ends program and mount
+    #[arg(long, value_name = "LEVEL,TIME")]
+    pub verify: Option<Verify>,
     /// Refuse a slot that decodes to more than this, such as `64GiB`
     #[arg(long, value_name = "SIZE")]
     pub max_decoded: Option<Size>,

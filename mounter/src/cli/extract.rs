@@ -53,7 +53,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let stop = interrupt::watch();
-    let (opened, verification) = package::trusted(&arguments.path, context)?;
+    let (opened, verification) = package::trusted(&arguments.path, package::Recall::Allowed, context)?;
     let wanted = wanted(&opened, &arguments.slot, context)?;
     let home = package::home(context)?;
     let limits = layers::limits(context.settings.limits());

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use slotfs_fs::layer::slot::SlotHome;
-use slotfs_fs::package::verified::Ledger;
-use slotfs_fs::package::verify::{self, Verification};
+use slotfs_fs::package::verify::{self, Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::write::CHUNK;
 use slotfs_fs::package::{Limits, Package, Slot};
 use slotfs_fs::slot::index;
@@ -19,6 +18,8 @@ use crate::extract::layers;
 use crate::extract::progress::Progress as _;
 use crate::host::privilege;
 use crate::plan::{self, Circumstances, Judgement, KeyStores};
+use crate::session::beside;
+use crate::settings::VerifyTime;
 use crate::workenv::Cache;
 
 /// Whether to believe what an earlier verification of exactly this file found.
@@ -26,6 +27,8 @@ use crate::workenv::Cache;
 pub enum Recall {
     /// Believe it.
     Allowed,
+    /// Believe it. Where it is not known and the settings want that, whoever serves the package hashes it.
+    OrBeside,
     /// Hash again.
     Never,
 }
@@ -38,20 +41,14 @@ pub fn open(path: &Path) -> Result<Package, Failure> {
     Ok(Package::open(path, &Limits::default())?)
 }
 
-/// Returns where it is remembered which packages were found good.
-#[must_use]
-pub fn ledger(cache: &Cache) -> Ledger {
-    Ledger::new(cache.shared().join("verified-v1"))
-}
-
 /// Hashes every slot, with a bar where a person watches, and remembers what was good.
 ///
 /// # Errors
 /// The package cannot be read.
 pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Verification, Failure> {
     let cache = Cache::new(&context.settings.cache_directory.value);
-    let ledger = ledger(&cache);
-    if recall == Recall::Allowed
+    let ledger = beside::ledger(&cache);
+    if recall != Recall::Never
         && let Some(known) = ledger.recall(package)
     {
         return Ok(known);
@@ -62,8 +59,17 @@ pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Veri
     bars.begin(0, &format!("Checking {name}"), total);
     let shown = AtomicU64::new(0);
     // What is checked as it is read is hashed only by who asks for that.
-    let vouched = |slot: &Slot| recall == Recall::Allowed && index::vouches(slot);
-    let verification = verify::verify_rest(package, &vouched, &|progress| {
+    let is_beside =
+        recall == Recall::OrBeside && context.settings.verify_time.value == VerifyTime::WhileServing;
+    let checking = |slot: &Slot| match recall {
+        Recall::Never => Checking::Done,
+        Recall::Allowed | Recall::OrBeside => match index::checking(slot) {
+            // Without a full digest nobody knows which slot it is before it was hashed.
+            Checking::Done if is_beside && slot.digest.is_some() => Checking::Beside,
+            known @ (Checking::Done | Checking::Chunks | Checking::Beside) => known,
+        },
+    };
+    let verification = verify::verify_rest(package, &checking, &|progress| {
         let before = shown.fetch_max(progress.done, Ordering::Relaxed);
         bars.advance(0, progress.done.saturating_sub(before));
     })?;
@@ -80,11 +86,10 @@ pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Veri
 
 /// Tells whether hashing again would take longer than to write down and sync what was found.
 fn is_worth_remembering(package: &Package, verification: &Verification) -> bool {
+    let is_hashed = |verified: &VerifiedSlot| verified.checking() == Checking::Done;
     let mut slots = package.slots().iter().zip(&verification.slots);
-    let mut unhashed = verification.slots.iter().filter(|slot| slot.is_unhashed());
-    unhashed.next().is_none()
-        || slots
-            .any(|(slot, verified)| !verified.is_unhashed() && slot.source.stored.len() > u64::from(CHUNK))
+    verification.slots.iter().all(is_hashed)
+        || slots.any(|(slot, verified)| is_hashed(verified) && slot.source.stored.len() > u64::from(CHUNK))
 }
 
 /// Puts what was found before the policies of this machine and of the package's author.
@@ -117,9 +122,9 @@ pub fn judge(
 ///
 /// # Errors
 /// It cannot be used, or may not.
-pub fn trusted(path: &Path, context: &Context) -> Result<(Package, Verification), Failure> {
+pub fn trusted(path: &Path, recall: Recall, context: &Context) -> Result<(Package, Verification), Failure> {
     let package = open(path)?;
-    let verification = hash(&package, Recall::Allowed, context)?;
+    let verification = hash(&package, recall, context)?;
     accept(&package, &verification, context)?;
     Ok((package, verification))
 }

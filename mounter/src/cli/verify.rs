@@ -271,7 +271,7 @@ fn judged(slot: &VerifiedSlot, signed: bool) -> (Result, &'static str) {
             (Result::Passed, "its first 8 bytes as the metadata say, which nobody signed")
         }
         (Outcome::DescriptorOnly, _) => (Result::Passed, "as its descriptor says, which nobody signed"),
-        (Outcome::InChunks, _) => (Result::NotStated, "not hashed"),
+        (Outcome::InChunks | Outcome::Beside, _) => (Result::NotStated, "not hashed"),
         (Outcome::Unstated, _) => (Result::NotStated, "nothing to compare with"),
         (Outcome::Wrong { metadata: true, .. }, true) => (Result::Failed, "not the signed one"),
         (Outcome::Wrong { metadata: true, .. }, false) => (Result::Failed, "not the one in the metadata"),

@@ -11,7 +11,7 @@ use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::layer::stack::PlacedLayer;
-use slotfs_fs::package::verify::{Verification, VerifiedSlot};
+use slotfs_fs::package::verify::{Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::{Container, Slot};
 use slotfs_fs::slot::{Limits, SlotError};
 use slotfs_fs::store::Store;
@@ -69,8 +69,12 @@ impl OpenSlot {
         let digest =
             verified.filter(|verified| verified.failure().is_none()).and_then(|verified| verified.digest);
         let digest = digest.ok_or_else(|| LayersError::Unverified { slot: name() })?;
-        let options =
-            SlotOptions { unhashed: verified.is_some_and(VerifiedSlot::is_unhashed), ..options.clone() };
+        let checking = match verified.map(VerifiedSlot::checking).unwrap_or_default() {
+            Checking::Done => Checking::Done,
+            // Nobody hashes beside who reads here: it is done before.
+            Checking::Chunks | Checking::Beside => Checking::Chunks,
+        };
+        let options = SlotOptions { checking, ..options.clone() };
         SlotLayer::open(slot, digest, home, options)
             .map(Self::Stored)
             .map_err(|source| LayersError::Slot { slot: name(), source })

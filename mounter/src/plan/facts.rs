@@ -6,7 +6,7 @@ use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::package::trailer::Index;
-use slotfs_fs::package::verify::{Verification, VerifiedSlot};
+use slotfs_fs::package::verify::{Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::{Package, PackageKind};
 
 use crate::workenv::{self, IndexFacts, PackageFacts, PackageId};
@@ -32,11 +32,10 @@ impl Examined {
         Ok(Self { package, verification, facts })
     }
 
-    /// Tells whether the stored bytes of the slot at `position` were not hashed, because each chunk of them is checked when
-    /// it is read.
+    /// Tells how the stored bytes of the slot at `position` are known to be right.
     #[must_use]
-    pub fn is_unhashed(&self, position: u32) -> bool {
-        self.verification.slot(position).is_some_and(VerifiedSlot::is_unhashed)
+    pub fn checking(&self, position: u32) -> Checking {
+        self.verification.slot(position).map(VerifiedSlot::checking).unwrap_or_default()
     }
 
     /// Returns what the stored bytes of the slot at `position` were found to hash to; `None` for a directory.

@@ -104,9 +104,12 @@ fn damages(package: &Package, verification: &Verification) -> Vec<Damage> {
     let slots = verification.slots.iter().filter_map(|slot| match slot.outcome {
         Outcome::Wrong { metadata: true, .. } => Some(Damage::SlotDigest { slot: slot.id.clone() }),
         Outcome::Wrong { metadata: false, .. } => Some(Damage::SlotChecksum { slot: slot.id.clone() }),
-        Outcome::Full | Outcome::Short | Outcome::DescriptorOnly | Outcome::InChunks | Outcome::Unstated => {
-            None
-        }
+        Outcome::Full
+        | Outcome::Short
+        | Outcome::DescriptorOnly
+        | Outcome::InChunks
+        | Outcome::Beside
+        | Outcome::Unstated => None,
     });
     claimed.map(|(_, damage)| damage).chain(slots).collect()
 }

@@ -99,7 +99,7 @@ impl AssembleError {
 }
 
 /// The slots of a request as layers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Layers {
     placed: Vec<PlacedLayer>,
     slots: Vec<SlotLayer>,
@@ -202,7 +202,7 @@ impl Layers {
             },
             // As if the user had unpacked it.
             owner: Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
-            unhashed: served.unhashed,
+            checking: served.checking,
             keeper: served.keep_in_store.then(|| Arc::clone(&shared.keeper)),
             ..SlotOptions::default()
         };
@@ -282,6 +282,16 @@ impl Layers {
     /// Waits until every slot is indexed.
     pub(super) fn settle(&self) -> Result<(), AssembleError> {
         self.slots.iter().try_for_each(SlotLayer::wait_until_settled).map_err(AssembleError::from)
+    }
+
+    /// Takes what is served for right, which was found out of the package in this state.
+    pub(super) fn accept(&self, identity: FileIdentity) {
+        self.slots.iter().for_each(|slot| slot.accept(identity));
+    }
+
+    /// Serves nothing more that was being hashed.
+    pub(super) fn refuse(&self) {
+        self.slots.iter().for_each(SlotLayer::refuse);
     }
 
     /// Makes copies of indexes that are read from the package.

@@ -8,6 +8,7 @@
 //! only describe.
 
 mod assemble;
+pub mod beside;
 pub mod commit;
 pub mod control;
 mod drain;

@@ -24,13 +24,14 @@ use crate::plan::{self, Examined, SlotPlan, Wishes};
 use crate::settings::{Environment, Settings};
 use crate::workenv::{Claim, Claimed, InstanceLock, NameRule, Record, Workenv, WorkenvError};
 
+use super::beside;
 use super::error::SessionError;
 use super::halfway::Halfway;
 use super::live::{Ended, Session};
 use super::place::{Lease, Place, StartLock};
 use super::recover;
 use super::request::{
-    BARE_COPIES, DecodeLimits, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION,
+    BARE_COPIES, DecodeLimits, FailureCause, MountWishes, Purpose, ServeRequest, ServedSlot, Spill, VERSION,
 };
 use super::served::Served;
 use super::start::{self, Found, Patience};
@@ -421,7 +422,8 @@ impl Preparation<'_> {
                     Ok(Ended::Busy | Ended::Stays) => {}
                     Err(error) => tracing::warn!("{error}"),
                 }
-                return Err(error);
+                // A command that lost its files under its feet says something else.
+                return Err(beside::refusal(&self.place).map_or(error, refused));
             }
         };
         self.workenv.mark_prepared(&self.examined.facts)?;
@@ -460,6 +462,10 @@ impl Preparation<'_> {
             told(Step::Setup { position: step.position, count, title: &step.title });
         })?;
         if count > 0 {
+            // What commands of a package have made counts only when it is known what they came from.
+            if let Some(message) = beside::wait(&self.place)? {
+                return Err(refused(message));
+            }
             let upper = self.workenv.upper();
             plain::sync_file_system(&upper).map_err(|source| {
                 slotfs_fs::disk::DiskError::new("sync the file system of", upper, source)
@@ -529,7 +535,7 @@ impl Preparation<'_> {
             position: slot.position,
             id: slot.id.clone(),
             digest: self.examined.digest(slot.position).map(|digest| digest.to_string()),
-            unhashed: self.examined.is_unhashed(slot.position),
+            checking: self.examined.checking(slot.position),
             writable: if purpose == Purpose::Setup { slot.rules.writable } else { slot.writable },
             drop_at_start: slot.drops_writes_at(Moment::Start),
             drop_at_end: slot.drops_writes_at(moment),
@@ -573,4 +579,9 @@ impl Preparation<'_> {
             log: settings.log.filter.value.clone(),
         }
     }
+}
+
+/// The failure of a package that turned out to be another one while it was served.
+fn refused(message: String) -> PrepareError {
+    SessionError::Refused { cause: FailureCause::Verification, message, hints: Vec::new() }.into()
 }

@@ -57,12 +57,12 @@ impl Ending {
 }
 
 /// Starts `command` as a child in the same process group, passes signals on to it, stops and continues with it, and
-/// returns how it ended. A kill of this process kills the program too. Call it from a thread that lives as long as
+/// returns how it ended. `started` hears the program's number. A kill of this process kills the program too. Call it from a thread that lives as long as
 /// the process.
 ///
 /// # Errors
 /// The program cannot be started (the error is that of `execve(2)`), or the host refused to queue signals.
-pub fn run(mut command: Command) -> io::Result<Ending> {
+pub fn run(mut command: Command, started: impl FnOnce(i32)) -> io::Result<Ending> {
     let mut queued = PASSED_ON.to_vec();
     queued.push(Signal::SIGCHLD);
     let signals = SignalQueue::open(&queued)?;
@@ -70,6 +70,7 @@ pub fn run(mut command: Command) -> io::Result<Ending> {
     let child = Pid::from_raw(command.spawn()?.id().cast_signed());
     // The command may hold pipes; they are the program's alone.
     drop(command);
+    started(child.as_raw());
     let leads_session = getsid(None) == Ok(getpid());
     loop {
         let arrival = signals.wait()?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::unix::Erasure;
+use slotfs_fs::package::verify::Checking;
 
 use super::wire::{self, path};
 use crate::workenv::{Cache, Workenv, WorkenvName};
@@ -40,11 +41,11 @@ pub struct ServedSlot {
     pub position: u32,
     /// Its id, to name it in logs and to be sure that the package is the one that was planned for.
     pub id: String,
-    /// SHA-256 of its stored bytes as they were found (stated, if `unhashed`), in hexadecimal digits; `None` for a directory of the host.
+    /// SHA-256 of its stored bytes as they were found (stated, if nobody has hashed them), in hexadecimal digits; `None` for a directory of the host.
     pub digest: Option<String>,
-    /// Whether nobody has hashed its stored bytes, and each chunk of them is checked when it is read.
+    /// How its stored bytes are known to be right.
     #[serde(default)]
-    pub unhashed: bool,
+    pub checking: Checking,
     /// Whether the overlay may change it.
     pub writable: bool,
     /// Whether what was written over it earlier goes before the mount is made.
@@ -268,7 +269,7 @@ pub(crate) mod tests {
                 position: 0,
                 id: "python".into(),
                 digest: Some("ab".repeat(32)),
-                unhashed: true,
+                checking: Checking::Chunks,
                 writable: true,
                 drop_at_start: false,
                 drop_at_end: true,

@@ -12,6 +12,7 @@ use crate::launch::{Launch, LaunchError, Program};
 use crate::plan::Examined;
 use crate::settings::Mode;
 
+use super::beside::Watch;
 use super::error::SessionError;
 use super::live::{Ended, Session};
 use super::place::{Lease, Place};
@@ -32,6 +33,12 @@ pub enum RunError {
     /// The launch cannot be planned.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The package was hashed while the program ran, and is not what it should be. The program was ended.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong.
+        message: String,
+    },
     /// The program cannot be started.
     #[error("cannot start `{}`: {source}", program.display())]
     Start {
@@ -82,11 +89,24 @@ pub fn run(
         workenv: &content,
         cache: &wanted.settings.cache_directory.value,
     };
+    let watch = match &held {
+        Held::Session(session) => Some(Watch::new(session.place().clone())),
+        Held::Files(..) => None,
+    };
+    let started = |number| watch.iter().for_each(|watch| watch.program(number));
     let outcome =
         Launch::plan(&program, wanted.environment, arguments).map_err(RunError::from).and_then(|launch| {
-            program::run(launch.command())
+            program::run(launch.command(), started)
                 .map_err(|source| RunError::Start { program: launch.executable.clone(), source })
         });
+    if let Some(message) = watch.and_then(|watch| watch.refusal()) {
+        if let Held::Session(session) = held
+            && let Err(error) = session.end(limit)
+        {
+            tracing::warn!("{error}");
+        }
+        return Err(RunError::Refused { message });
+    }
     let (mountpoint, ended) = match held {
         Held::Session(session) => (session.record().request.mountpoint.clone(), session.end(limit)),
         Held::Files(lease, place) => {

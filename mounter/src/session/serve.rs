@@ -29,7 +29,7 @@ use super::profile::replay::Replay;
 use super::record::SessionRecord;
 use super::request::{FailureCause, ServeReply, ServeRequest};
 use super::wire::WireError;
-use super::{finish, wire};
+use super::{beside, finish, wire};
 
 /// What ends a server, politely.
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -211,6 +211,7 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
     if let Err(error) = process::raise_open_file_limit() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
+    beside::announce(request, &place)?;
     let layers = Layers::open(request, place.workenv())?;
     if request.settled {
         layers.settle()?;
@@ -254,6 +255,7 @@ impl Serving {
         let recording = self
             .touches
             .and_then(|touches| Recording::begin(touches, workenv.clone(), request.content.clone()));
+        beside::begin(request, &self.place, &self.layers);
         give_back_after_passes(&self.layers);
         report_signals(signals, sender.clone());
         let listening = Listening::start(&self.place, self.served.control())

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::limits::Size;
 use super::variables;
-use super::words::{Mode, Strategy, Validation};
+use super::verify::Verify;
+use super::words::{Mode, Strategy};
 use super::{Environment, SettingsError};
 
 /// Larger files are refused; nobody writes one by hand.
@@ -23,8 +24,8 @@ pub struct ConfigFile {
     pub mode: Option<Mode>,
     /// `aggressive`, `balanced`, `conservative` or `minimal`.
     pub strategy: Option<Strategy>,
-    /// `strict`, `standard`, `relaxed`, `minimal` or `none`.
-    pub verify: Option<Validation>,
+    /// `strict`, `standard`, `relaxed`, `minimal` or `none`, and `before-serving` or `while-serving`; both with a comma.
+    pub verify: Option<Verify>,
     /// Replay what earlier launches touched.
     pub prefetch: Option<bool>,
     /// Keep temporary files.

@@ -10,6 +10,7 @@ mod error;
 pub mod limits;
 mod sourced;
 pub mod variables;
+pub mod verify;
 pub mod words;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ pub use environment::{Environment, Family};
 pub use error::SettingsError;
 pub use limits::{Limits, Size};
 pub use sourced::{Origin, Sourced};
-pub use words::{ExecMode, Mode, Strategy, Validation};
+pub use verify::Verify;
+pub use words::{ExecMode, Mode, Strategy, Validation, VerifyTime};
 
 use config_file::ConfigFile;
 use sourced::Choice;
@@ -35,7 +37,7 @@ pub struct Overrides {
     /// `--strategy`.
     pub strategy: Option<Strategy>,
     /// `--verify`.
-    pub verify: Option<Validation>,
+    pub verify: Option<Verify>,
     /// `--fresh` is `Some(false)`.
     pub reuse: Option<bool>,
     /// `--keep`.
@@ -82,6 +84,8 @@ pub struct Settings {
     pub strategy: Sourced<Strategy>,
     /// What is checked.
     pub verify: Sourced<Validation>,
+    /// When slots are hashed.
+    pub verify_time: Sourced<VerifyTime>,
     /// Use what an earlier run prepared.
     pub reuse: Sourced<bool>,
     /// Keep temporary files.
@@ -124,6 +128,7 @@ impl Settings {
         let read = read.unwrap_or_default();
         let file = config.as_ref();
         let limits = Limits::default();
+        let own_verify: Option<Verify> = own_word(environment, variables::SLOTFS_VERIFY)?;
 
         let configured = Choice::flag("", None, file).file(read.cache_directory.clone());
         let configured = match configured.or(PathBuf::new()) {
@@ -145,10 +150,15 @@ impl Settings {
                 .variable(variables::SLOTFS_STRATEGY, own_word(environment, variables::SLOTFS_STRATEGY)?)
                 .file(read.strategy)
                 .or(Strategy::Balanced),
-            verify: Choice::flag("--verify", overrides.verify, file)
+            verify: Choice::flag("--verify", overrides.verify.and_then(|verify| verify.level), file)
+                .variable(variables::SLOTFS_VERIFY, own_verify.and_then(|verify| verify.level))
                 .variable(variables::FLAVOR_VALIDATION, validation(environment))
-                .file(read.verify)
+                .file(read.verify.and_then(|verify| verify.level))
                 .or(Validation::Strict),
+            verify_time: Choice::flag("--verify", overrides.verify.and_then(|verify| verify.time), file)
+                .variable(variables::SLOTFS_VERIFY, own_verify.and_then(|verify| verify.time))
+                .file(read.verify.and_then(|verify| verify.time))
+                .or(VerifyTime::BeforeServing),
             reuse: Choice::flag("--fresh", overrides.reuse, file)
                 .variable(variables::FLAVOR_WORKENV_CACHE, reuse(environment))
                 .or(true),

@@ -111,6 +111,16 @@ words! {
 }
 
 words! {
+    /// When a package must have proved that.
+    VerifyTime("time of verification") {
+        /// Before anything of it is served.
+        BeforeServing = "before-serving",
+        /// Slots of other builders are hashed while they are served; on a mismatch the mount goes.
+        WhileServing = "while-serving",
+    }
+}
+
+words! {
     /// How the launchers would start the program; slotfs waits for a child in both cases.
     ExecMode("exec mode") {
         /// In place of the launcher.

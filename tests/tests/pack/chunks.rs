@@ -11,7 +11,7 @@ use slotfs_fs::layer::stack::{Lower, PlacedLayer, Stack};
 use slotfs_fs::layer::{SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::node::Kind;
 use slotfs_fs::package::signature::SignatureState;
-use slotfs_fs::package::verify::{Outcome, verify_rest};
+use slotfs_fs::package::verify::{Checking, Outcome, verify_rest};
 use slotfs_fs::package::{Package, Slot};
 use slotfs_fs::slot::index;
 use slotfs_fs::store::Store;
@@ -53,13 +53,13 @@ fn served(path: &Path, home: &SlotHome) -> Result<Tree, String> {
     if package.evidence().map(|evidence| evidence.signature) != Some(SignatureState::Valid) {
         return Err("the signature is wrong".into());
     }
-    let verification = verify_rest(&package, &index::vouches, &|_| {}).map_err(|error| text(&error))?;
+    let verification = verify_rest(&package, &index::checking, &|_| {}).map_err(|error| text(&error))?;
     if let Some(failure) = verification.failures().next() {
         return Err(failure);
     }
     let layer = |slot: &Slot| {
         let verified = verification.slot(slot.position).unwrap();
-        let options = SlotOptions { unhashed: verified.is_unhashed(), ..SlotOptions::default() };
+        let options = SlotOptions { checking: verified.checking(), ..SlotOptions::default() };
         let layer =
             SlotLayer::open(slot, verified.digest.unwrap(), home, options).map_err(|error| text(&error))?;
         let (name, target) = (slot.id.clone(), slot.target.clone());
@@ -257,7 +257,7 @@ fn nothing_is_hashed_before_the_start_and_what_is_damaged_gives_eio_through_a_mo
         let home = Home::new();
         let path = packed_with(&home, profile, 3_000_000);
         let package = Package::open(&path, &Default::default()).unwrap();
-        let verification = verify_rest(&package, &index::vouches, &|_| {}).unwrap();
+        let verification = verify_rest(&package, &index::checking, &|_| {}).unwrap();
         let outcomes: Vec<&Outcome> = verification.slots.iter().map(|slot| &slot.outcome).collect();
         let in_chunks = &Outcome::InChunks;
         assert_eq!(outcomes, [in_chunks, in_chunks, in_chunks, &Outcome::Full], "a small one costs nothing");
@@ -341,7 +341,7 @@ fn chunks_that_are_not_the_slots_own_make_nothing_for_others() {
     flip(&path, place.start + place.len() / 2, 0);
     slot.digest = Some(Digest::of(b"an interpreter that everybody knows"));
     let shared = SlotHome { shared: home.path("shared"), store: None };
-    let options = SlotOptions { unhashed: true, ..SlotOptions::default() };
+    let options = SlotOptions { checking: Checking::Chunks, ..SlotOptions::default() };
     let layer = SlotLayer::open(&slot, slot.digest.unwrap(), &shared, options).unwrap();
     let error = layer.wait_until_settled().unwrap_err().to_string();
     assert!(error.contains("do not have the digest in the package's metadata"), "{error}");

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod beside;
 mod launchers;
 mod lifecycles;
 mod mounting;

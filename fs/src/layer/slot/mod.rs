@@ -26,7 +26,9 @@ use self::keep::Kept;
 use self::state::{SlotState, View};
 use super::{Layer, LayerError, LayerNode, Visit};
 use crate::disk::digest::Digest;
+use crate::disk::identity::FileIdentity;
 use crate::node::{Attributes, Kind, Timestamp};
+use crate::package::verify::Checking;
 use crate::package::{Container, Slot};
 use crate::slot::index::Identity;
 use crate::slot::seek::{Plan, Stream};
@@ -68,7 +70,7 @@ struct Inner {
 }
 
 impl SlotLayer {
-    /// Opens a slot whose stored bytes were verified to have this `digest` (or are to be, see [`SlotOptions::unhashed`]): from
+    /// Opens a slot whose stored bytes were verified to have this `digest` (or are to be, see [`SlotOptions::checking`]): from
     /// its index when there is one, else by starting the pass that makes it, and without waiting for that.
     ///
     /// # Errors
@@ -82,8 +84,10 @@ impl SlotLayer {
     ) -> Result<Self, SlotError> {
         let identity = Identity::of(&slot.source, digest);
         let mut slot = slot.clone();
-        if options.unhashed {
-            slot.source.stored = chunks::checked(&slot, &identity, home);
+        match options.checking {
+            Checking::Done => {}
+            Checking::Chunks => slot.source.stored = chunks::checked(&slot, &identity, home),
+            Checking::Beside => slot.source.stored = slot.source.stored.checked_beside(digest),
         }
         let source = &slot.source;
         let stream = Stream::new(source, digest, options.limits)?;
@@ -135,6 +139,16 @@ impl SlotLayer {
     /// when the package is gone. It is made when the layer goes, in any case.
     pub fn keep_index(&self) {
         self.0.state.keep_index();
+    }
+
+    /// Takes the stored bytes for right, which somebody has found out of the package in this state.
+    pub fn accept(&self, identity: FileIdentity) {
+        self.0.stream.stored().accept(identity);
+    }
+
+    /// Shows nothing more of stored bytes that were used while they were hashed.
+    pub fn refuse(&self) {
+        self.0.stream.stored().refuse();
     }
 
     /// Waits for at most `limit`; tells whether the pass has ended, well or not.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Keeper;
+use crate::package::verify::Checking;
 use crate::slot::Limits;
 use crate::store::Store;
 
@@ -27,9 +28,8 @@ pub struct SlotOptions {
     pub set_id: bool,
     /// Whether device nodes are shown.
     pub devices: bool,
-    /// Whether nobody has hashed the stored bytes. Then each chunk is compared with the digest in the index that the package
-    /// carries before anything of it is used.
-    pub unhashed: bool,
+    /// How the stored bytes are known to be right.
+    pub checking: Checking,
     /// Puts what is read into the store, when all is quiet.
     pub keeper: Option<Arc<Keeper>>,
 }

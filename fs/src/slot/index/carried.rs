@@ -13,6 +13,7 @@ use super::write::create_locked;
 use super::{Identity, Index, IndexError};
 use crate::disk::mapped::Filled;
 use crate::disk::{Context, DiskError};
+use crate::package::verify::Checking;
 use crate::package::{CarriedIndex, Slot};
 
 /// How much is copied at a time, in bytes.
@@ -82,19 +83,20 @@ impl Index {
     }
 }
 
-/// Tells whether a slot's stored bytes need not be hashed before anything of them is used, because the package carries the
-/// digest of each chunk of them in an index that its metadata name.
+/// Tells how a slot's stored bytes can be checked at best: they need not be hashed before anything of them is used, where the
+/// package carries the digest of each chunk of them in an index that its metadata name.
 #[must_use]
-pub fn vouches(slot: &Slot) -> bool {
-    let Some((digest, carried)) = slot.digest.zip(slot.carried_index.as_ref()) else { return false };
+pub fn checking(slot: &Slot) -> Checking {
+    let Some((digest, carried)) = slot.digest.zip(slot.carried_index.as_ref()) else { return Checking::Done };
     match Index::open_in_package(&Identity::of(&slot.source, digest), carried) {
-        Ok(index) => index.chunk_length().is_some(),
+        Ok(index) if index.chunk_length().is_some() => Checking::Chunks,
+        Ok(_) => Checking::Done,
         Err(error) => {
             tracing::info!(
-                "slot `{}` is hashed whole, its index in the package cannot be used: {error}",
+                "slot `{}` is hashed whole, its index in the package is not used: {error}",
                 slot.id
             );
-            false
+            Checking::Done
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::disk::{Context, DiskError};
 use crate::node::Kind;
 use crate::package::{CarriedIndex, Compression, Container, SlotSource};
 
-pub use self::carried::vouches;
+pub use self::carried::checking;
 pub use self::error::IndexError;
 pub use self::format::{PointRecord, Section};
 pub use self::usage::{Stored, check, contents, list, open};

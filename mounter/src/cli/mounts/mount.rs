@@ -7,9 +7,9 @@ use super::session::{self, AccessArguments};
 use crate::cli::arguments::{PackageArguments, WritingArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
-use crate::session::foreground;
 use crate::session::live::Ended;
 use crate::session::prepare::prepare;
+use crate::session::{beside, foreground};
 use crate::settings::Overrides;
 use crate::workenv::NameRule;
 
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     let for_launcher = arguments.for_launcher.then(|| session::for_launcher(context));
     let context = for_launcher.as_ref().unwrap_or(context);
     session::sweep(context);
-    let examined = session::examined(&arguments.package_path, context)?;
+    let examined = session::examined_or_beside(&arguments.package_path, context)?;
     let wishes = arguments.access.wishes();
     let rule = if arguments.for_launcher { NameRule::Launcher } else { NameRule::Any };
     let directory = arguments.directory.as_ref().map(|path| context.environment.absolute(path));
@@ -81,6 +81,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     foreground::wait(&prepared.session).map_err(|error| {
         Failure::new(FailureKind::Mount, format!("cannot wait for the end of the mount: {error}"))
     })?;
+    if let Some(message) = beside::refusal(prepared.session.place()) {
+        prepared.session.end(Duration::from_secs(10))?;
+        return Err(session::refused(message));
+    }
     let limit = Duration::from_secs(10);
     if prepared.session.end(limit)? == Ended::Busy {
         session::tell_users(context, &mountpoint, limit.as_secs());

@@ -166,7 +166,7 @@ fn layer(path: &Path, context: &Context) -> Result<GivenLayer, Failure> {
         position: plan.position,
         id: plan.id.clone(),
         digest: examined.digest(plan.position).map(|digest| digest.to_string()),
-        unhashed: examined.is_unhashed(plan.position),
+        checking: examined.checking(plan.position),
         // The upper directory is the user's own: no slot decides about it.
         writable: true,
         drop_at_start: false,

@@ -66,7 +66,7 @@ impl Arguments {
 /// The program did not run.
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
     session::sweep(context);
-    let examined = session::examined(&arguments.package_path, context)?;
+    let examined = session::examined_or_beside(&arguments.package_path, context)?;
     let wishes = arguments.access.wishes();
     let wanted = session::wanted(context, &wishes, NameRule::Any);
     let limit = Duration::from_secs(arguments.wait);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::context::Context;
 use crate::cli::failure::from::disk_hint;
 use crate::cli::failure::{Failure, FailureKind};
+use crate::cli::package::Recall;
 use crate::cli::{output, package};
 use crate::host::users::{self, MountUsers};
 use crate::launch::LaunchError;
@@ -92,9 +93,29 @@ pub fn for_launcher(context: &Context) -> Context {
 /// # Errors
 /// It cannot be used, or may not.
 pub fn examined(path: &Path, context: &Context) -> Result<Examined, Failure> {
+    examined_as(path, Recall::Allowed, context)
+}
+
+/// As [`examined`], for a command whose server can hash the package.
+///
+/// # Errors
+/// As [`examined`].
+pub fn examined_or_beside(path: &Path, context: &Context) -> Result<Examined, Failure> {
+    examined_as(path, Recall::OrBeside, context)
+}
+
+/// Returns the failure of a package that was refused while it was served.
+pub fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Verification, message).hint(
+        "get it again from where it was published; what was written meanwhile was perhaps written by what was changed, and \
+         `slotfs reset` takes it back",
+    )
+}
+
+fn examined_as(path: &Path, recall: Recall, context: &Context) -> Result<Examined, Failure> {
     // Made first, so that what hashing finds can be remembered.
     Cache::new(&context.settings.cache_directory.value).create()?;
-    let (package, verification) = package::trusted(path, context)?;
+    let (package, verification) = package::trusted(path, recall, context)?;
     Ok(Examined::new(package, verification)?)
 }
 
@@ -210,6 +231,7 @@ impl From<RunError> for Failure {
             RunError::Prepare(error) => error.into(),
             RunError::Unpack(error) => error.into(),
             RunError::Launch(error) => error.into(),
+            RunError::Refused { message } => refused(message),
             RunError::Start { .. } => Self::new(FailureKind::Execution, error.to_string()),
         }
     }
