@@ -13,5 +13,6 @@ mod cli {
     mod live;
     mod packages;
     mod shown;
+    mod trust;
     mod verify;
 }

@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use super::mounts::MountCommand;
 use super::output::ColorWish;
 use super::{complete, doctor, extract, inspect, keygen, list, man, pack, relaunch, verify};
-use crate::settings::{Overrides, Size, Verify};
+use crate::settings::{Overrides, Size, TrustRule, Verify};
 
 /// Colours of help and of usage errors.
 pub const STYLES: Styles = Styles::styled()
@@ -62,6 +62,13 @@ pub struct PackageArguments {
     /// `run` and `mount`, while-serving: what differs is found when it has perhaps been used, and ends program and mount
     #[arg(long, value_name = "LEVEL,TIME")]
     pub verify: Option<Verify>,
+    /// Whose signatures count: any, known (made with a key in a `trusted-keys` directory), pinned (made with the key of the
+    /// package's first use) [default: $SLOTFS_TRUST, else any]. Policy files hold in any case
+    #[arg(long, value_name = "RULE")]
+    pub trust: Option<TrustRule>,
+    /// Pin the package's key in place of the one of its first use
+    #[arg(long)]
+    pub accept_key: bool,
     /// Refuse a slot that decodes to more than this, such as `64GiB`
     #[arg(long, value_name = "SIZE")]
     pub max_decoded: Option<Size>,
@@ -74,6 +81,8 @@ impl PackageArguments {
     /// Adds what was said to `overrides`.
     pub fn apply(&self, overrides: &mut Overrides) {
         overrides.verify = self.verify;
+        overrides.trust = self.trust;
+        overrides.accept_key = self.accept_key;
         overrides.max_decoded = self.max_decoded;
         overrides.max_entries = self.max_entries;
     }

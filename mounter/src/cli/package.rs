@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use slotfs_fs::layer::slot::SlotHome;
+use slotfs_fs::package::signature::SignatureState;
 use slotfs_fs::package::verify::{self, Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::write::CHUNK;
 use slotfs_fs::package::{Limits, Package, Slot};
 use slotfs_fs::slot::index;
-use slotfs_policy::trust::{Level, Verdict};
+use slotfs_policy::trust::{Level, Trust, Verdict};
 
 use super::context::Context;
 use super::failure::{Failure, FailureKind};
@@ -17,9 +18,9 @@ use super::progress::Bars;
 use crate::extract::layers;
 use crate::extract::progress::Progress as _;
 use crate::host::privilege;
-use crate::plan::{self, Circumstances, Judgement, KeyStores};
+use crate::plan::{self, Circumstances, Judgement, KeyStores, Pins};
 use crate::session::beside;
-use crate::settings::VerifyTime;
+use crate::settings::{TrustRule, VerifyTime};
 use crate::workenv::Cache;
 
 /// Whether to believe what an earlier verification of exactly this file found.
@@ -106,7 +107,10 @@ pub fn judge(
     for (path, reason) in keys.problems() {
         context.output.warn(&format!("`{}` holds no trusted key: {reason}", path.display()));
     }
+    let pins = pins(context)?;
     let circumstances = Circumstances {
+        trust: Trust::from_name(settings.trust.value.as_str()).unwrap_or_default(),
+        pins: &pins,
         level: Level::from_name(settings.verify.value.as_str()).unwrap_or_default(),
         keys: &keys,
         operator: &plan::operator_policy(&settings.policy_files)?,
@@ -116,6 +120,43 @@ pub fn judge(
         variables: context.environment.variables(),
     };
     Ok(plan::judge(package, verification, &circumstances)?)
+}
+
+/// Returns the keys that are pinned, as far as they count.
+fn pins(context: &Context) -> Result<Pins, Failure> {
+    let settings = &context.settings;
+    // Who accepts another key wants it pinned, and not compared.
+    if settings.trust.value != TrustRule::Pinned || settings.accept_key {
+        return Ok(Pins::default());
+    }
+    Ok(Pins::read(pins_path(context)?)?)
+}
+
+fn pins_path(context: &Context) -> Result<&Path, Failure> {
+    context.settings.pins.as_deref().ok_or_else(|| {
+        let message = "there is no place to keep pinned keys in";
+        Failure::new(FailureKind::Configuration, message).hint("set HOME or XDG_CONFIG_HOME")
+    })
+}
+
+/// Pins the key of a package that is used for the first time, where pinned keys count.
+fn pin(package: &Package, context: &Context) -> Result<(), Failure> {
+    let settings = &context.settings;
+    if settings.trust.value != TrustRule::Pinned && !settings.accept_key {
+        return Ok(());
+    }
+    let signed = package.evidence().filter(|evidence| evidence.signature == SignatureState::Valid);
+    let Some(evidence) = signed else { return Ok(()) };
+    let (path, key) = (pins_path(context)?, evidence.key_fingerprint.to_string());
+    match Pins::pin(path, package.name(), &key, settings.accept_key)? {
+        None => Ok(()),
+        // Somebody else was the first meanwhile.
+        Some(_) => {
+            let shown = package.path().display();
+            let message = format!("`{shown}` is not to be used: its key is not the one that was just pinned");
+            Err(Failure::new(FailureKind::Verification, message))
+        }
+    }
 }
 
 /// Opens, hashes and judges the package at `path`; warnings are told.
@@ -147,7 +188,7 @@ pub fn accept(package: &Package, verification: &Verification, context: &Context)
             return Err(Failure::new(FailureKind::Verification, message).hint(hint));
         }
     }
-    Ok(())
+    pin(package, context)
 }
 
 /// Returns the shared store as the place for what is decoded, so that what is decoded here need not be decoded again; a cache that cannot be written is

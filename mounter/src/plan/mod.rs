@@ -5,12 +5,14 @@
 mod age;
 mod facts;
 mod keys;
+mod pins;
 mod policies;
 mod slots;
 mod trust;
 
 pub use facts::{Examined, facts};
 pub use keys::KeyStores;
+pub use pins::Pins;
 pub use policies::{PolicyError, operator_policy};
 pub use slots::{SlotPlan, Wishes, kept_on_upgrade, machine, slots};
 pub use trust::{Circumstances, Judgement, judge};

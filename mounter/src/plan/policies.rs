@@ -24,6 +24,14 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of pinned keys is wrong.
+    #[error("the pinned keys in `{}` cannot be understood: {reason}", path.display())]
+    Pins {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The package's own policy is wrong.
     #[error("the policy in `{}` cannot be understood: {reason}", path.display())]
     Package {

@@ -8,10 +8,11 @@ use slotfs_fs::package::verify::{Outcome, Verification};
 use slotfs_fs::package::{Package, Slot};
 use slotfs_policy::lifecycle::Lifecycle;
 use slotfs_policy::platform::Platform;
-use slotfs_policy::trust::{self, Damage, Facts, KeyStore, Level, OperatorPolicy, Signature, Verdict};
+use slotfs_policy::trust::{self, Damage, Facts, KeyStore, Level, OperatorPolicy, Signature, Trust, Verdict};
 
 use super::age;
 use super::keys::KeyStores;
+use super::pins::Pins;
 use super::policies;
 
 /// Everything but the package that matters for trust.
@@ -19,6 +20,10 @@ use super::policies;
 pub struct Circumstances<'a> {
     /// How strictly evidence is taken.
     pub level: Level,
+    /// Whose signatures count.
+    pub trust: Trust,
+    /// The keys with which packages were signed when they were first used.
+    pub pins: &'a Pins,
     /// The trusted keys.
     pub keys: &'a KeyStores,
     /// The operator's policy.
@@ -71,6 +76,8 @@ pub fn judge(
         signature: signature(package),
         key: fingerprint.as_deref(),
         key_store,
+        trust: circumstances.trust,
+        pinned: circumstances.pins.key_of(package.name()),
         damages: &damages,
         has_bill_of_materials: package.slots().iter().any(is_attestation),
         age_days: age::in_days(package, circumstances.now),

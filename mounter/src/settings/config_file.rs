@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::limits::Size;
 use super::variables;
 use super::verify::Verify;
-use super::words::{Mode, Strategy};
+use super::words::{Mode, Strategy, TrustRule};
 use super::{Environment, SettingsError};
 
 /// Larger files are refused; nobody writes one by hand.
@@ -26,6 +26,8 @@ pub struct ConfigFile {
     pub strategy: Option<Strategy>,
     /// `strict`, `standard`, `relaxed`, `minimal` or `none`, and `before-serving` or `while-serving`; both with a comma.
     pub verify: Option<Verify>,
+    /// `any`, `known` or `pinned`.
+    pub trust: Option<TrustRule>,
     /// Replay what earlier launches touched.
     pub prefetch: Option<bool>,
     /// Keep temporary files.
@@ -60,11 +62,16 @@ pub(super) fn location(environment: &Environment, flag: Option<&Path>) -> Option
     if let Some(path) = environment.filled(variables::SLOTFS_CONFIG) {
         return Some((environment.absolute(path), true));
     }
+    Some((folder(environment)?.join("config.json"), false))
+}
+
+/// Returns the directory of the user's own settings; `None` without a home directory.
+pub(super) fn folder(environment: &Environment) -> Option<PathBuf> {
     let base = match environment.filled(variables::XDG_CONFIG_HOME) {
         Some(base) => environment.absolute(base),
         None => environment.home()?.join(".config"),
     };
-    Some((base.join("slotfs").join("config.json"), false))
+    Some(base.join("slotfs"))
 }
 
 /// Reads the file; a missing one is `None` unless it was asked for by name.

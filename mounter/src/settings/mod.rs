@@ -20,7 +20,7 @@ pub use error::SettingsError;
 pub use limits::{Limits, Size};
 pub use sourced::{Origin, Sourced};
 pub use verify::Verify;
-pub use words::{ExecMode, Mode, Strategy, Validation, VerifyTime};
+pub use words::{ExecMode, Mode, Strategy, TrustRule, Validation, VerifyTime};
 
 use config_file::ConfigFile;
 use sourced::Choice;
@@ -38,6 +38,10 @@ pub struct Overrides {
     pub strategy: Option<Strategy>,
     /// `--verify`.
     pub verify: Option<Verify>,
+    /// `--trust`.
+    pub trust: Option<TrustRule>,
+    /// `--accept-key`.
+    pub accept_key: bool,
     /// `--fresh` is `Some(false)`.
     pub reuse: Option<bool>,
     /// `--keep`.
@@ -86,6 +90,12 @@ pub struct Settings {
     pub verify: Sourced<Validation>,
     /// When slots are hashed.
     pub verify_time: Sourced<VerifyTime>,
+    /// Whose signatures count.
+    pub trust: Sourced<TrustRule>,
+    /// A key takes the place of the pinned one.
+    pub accept_key: bool,
+    /// The file of pinned keys; `None` without a home directory.
+    pub pins: Option<PathBuf>,
     /// Use what an earlier run prepared.
     pub reuse: Sourced<bool>,
     /// Keep temporary files.
@@ -159,6 +169,12 @@ impl Settings {
                 .variable(variables::SLOTFS_VERIFY, own_verify.and_then(|verify| verify.time))
                 .file(read.verify.and_then(|verify| verify.time))
                 .or(VerifyTime::BeforeServing),
+            trust: Choice::flag("--trust", overrides.trust, file)
+                .variable(variables::SLOTFS_TRUST, own_word(environment, variables::SLOTFS_TRUST)?)
+                .file(read.trust)
+                .or(TrustRule::Any),
+            accept_key: overrides.accept_key,
+            pins: config_file::folder(environment).map(|folder| folder.join("pins.json")),
             reuse: Choice::flag("--fresh", overrides.reuse, file)
                 .variable(variables::FLAVOR_WORKENV_CACHE, reuse(environment))
                 .or(true),
@@ -181,13 +197,7 @@ impl Settings {
                 .file(read.limits.entries)
                 .or(limits.entries),
             secure: Choice::flag("--secure", overrides.secure, file).file(read.secure).or(false),
-            max_upper: Choice::flag("--max-upper", overrides.max_upper.map(Some), file)
-                .variable(
-                    variables::SLOTFS_MAX_UPPER,
-                    own_word(environment, variables::SLOTFS_MAX_UPPER)?.map(Some),
-                )
-                .file(read.max_upper.map(Some))
-                .or(None),
+            max_upper: max_upper(environment, overrides, &read, file)?,
             trusted_keys: trusted_keys(environment, &read, file),
             policy_files: policy_files(environment),
             config,
@@ -208,6 +218,19 @@ fn own_word<T: std::str::FromStr<Err = SettingsError>>(
 ) -> Result<Option<T>, SettingsError> {
     let wrong = |source| SettingsError::BadVariable { name, source: Box::new(source) };
     environment.filled(name).map(|value| value.to_string_lossy().parse().map_err(wrong)).transpose()
+}
+
+fn max_upper(
+    environment: &Environment,
+    overrides: &Overrides,
+    read: &ConfigFile,
+    file: Option<&PathBuf>,
+) -> Result<Sourced<Option<Size>>, SettingsError> {
+    let variable = own_word(environment, variables::SLOTFS_MAX_UPPER)?;
+    Ok(Choice::flag("--max-upper", overrides.max_upper.map(Some), file)
+        .variable(variables::SLOTFS_MAX_UPPER, variable.map(Some))
+        .file(read.max_upper.map(Some))
+        .or(None))
 }
 
 /// The launchers take every unknown word for `strict`.

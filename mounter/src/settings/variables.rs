@@ -24,6 +24,8 @@ pub const SLOTFS_STRATEGY: &str = "SLOTFS_STRATEGY";
 pub const SLOTFS_MAX_UPPER: &str = "SLOTFS_MAX_UPPER";
 /// How packages are verified, and when.
 pub const SLOTFS_VERIFY: &str = "SLOTFS_VERIFY";
+/// Whose signatures count.
+pub const SLOTFS_TRUST: &str = "SLOTFS_TRUST";
 
 /// Seconds since 1970: nothing in a package is younger (the specification of reproducible-builds.org).
 pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -87,6 +89,7 @@ pub const ALL: &[Variable] = &[
     Variable { name: SLOTFS_STRATEGY, meaning: "`aggressive`, `balanced`, `conservative` or `minimal`" },
     Variable { name: SLOTFS_MAX_UPPER, meaning: "how much what programs write may take, such as `2GiB`" },
     Variable { name: SLOTFS_VERIFY, meaning: "as `--verify`" },
+    Variable { name: SLOTFS_TRUST, meaning: "`any`, `known` or `pinned`" },
     Variable { name: SOURCE_DATE_EPOCH, meaning: "nothing in a package is younger; seconds since 1970" },
     Variable { name: FLAVOR_CACHE, meaning: "directory that holds work environments" },
     Variable { name: FLAVOR_WORKENV, meaning: "a work environment whose cache is used" },

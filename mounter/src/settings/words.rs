@@ -111,6 +111,18 @@ words! {
 }
 
 words! {
+    /// Whose signatures count.
+    TrustRule("rule of trust") {
+        /// Anybody's, as far as policy files go.
+        Any = "any",
+        /// Those made with a key of a `trusted-keys` directory.
+        Known = "known",
+        /// Those made with the key of the package's first use.
+        Pinned = "pinned",
+    }
+}
+
+words! {
     /// When a package must have proved that.
     VerifyTime("time of verification") {
         /// Before anything of it is served.

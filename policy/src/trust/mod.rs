@@ -15,6 +15,39 @@ pub use policies::{
 use crate::platform::{self, Platform};
 use level::Severity;
 
+/// Whose signatures count, as the user wants it: `--trust`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// Anybody's, as far as the operator's policy goes.
+    #[default]
+    Any,
+    /// Those made with a key of a key store.
+    Known,
+    /// Those made with the key with which the package was signed when it was first used.
+    Pinned,
+}
+
+impl Trust {
+    /// Every word.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Known, Self::Pinned];
+
+    /// Reads a word, in any case; `None` for an unknown one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trust| trust.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Known => "known",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
 /// What is known about a package and the circumstances.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -24,6 +57,10 @@ pub struct Facts<'a> {
     pub key: Option<&'a str>,
     /// What the key stores know about that key.
     pub key_store: KeyStore<'a>,
+    /// Whose signatures count.
+    pub trust: Trust,
+    /// SHA-256 of the key that is pinned for a package of this name.
+    pub pinned: Option<&'a str>,
     /// The checks that came out negative.
     pub damages: &'a [Damage],
     /// Whether the attestation holds a bill of materials.
@@ -70,6 +107,7 @@ pub enum Verdict {
 pub fn judge(facts: &Facts<'_>, level: Level, package: &PackagePolicy, operator: &OperatorPolicy) -> Verdict {
     let mut findings = evidence(facts, level);
     findings.extend(key(facts, operator));
+    findings.extend(trusted(facts));
     findings.extend(rules(facts, package, operator));
     if let Some(worst) = findings.iter().find(|finding| finding.severity == Severity::Refuse) {
         return Verdict::Refuse { reason: worst.reason.clone(), hint: worst.hint.clone() };
@@ -151,6 +189,37 @@ fn key(facts: &Facts<'_>, operator: &OperatorPolicy) -> Option<Finding> {
     let reason = format!("it is signed with {name}, and the policy wants a trusted one");
     let hint = "add the key to a `trusted-keys` directory if you trust its owner";
     Some(Finding::new(severity(enforcement.untrusted_key, enforcement), reason, hint))
+}
+
+/// What the user's own rule about keys says. It holds at every level, and no operator's file takes it back.
+fn trusted(facts: &Facts<'_>) -> Option<Finding> {
+    let is_signed = facts.signature == Signature::Valid;
+    let now = match (is_signed, facts.key) {
+        (true, Some(key)) => format!("signed with the key {}", shortened(key)),
+        _ => "not signed by anybody".to_owned(),
+    };
+    match (facts.trust, facts.pinned) {
+        (Trust::Any, _) | (Trust::Pinned, None) => None,
+        (Trust::Known, _) => {
+            let is_known = is_signed && matches!(facts.key_store, KeyStore::Known(_));
+            let reason = format!("it is {now}, and only known keys are trusted");
+            let hint =
+                "add the key to a `trusted-keys` directory if you trust its owner, or pass `--trust any`";
+            (!is_known).then(|| Finding::new(Severity::Refuse, reason, hint))
+        }
+        (Trust::Pinned, Some(pinned)) if is_signed && facts.key == Some(pinned) => None,
+        (Trust::Pinned, Some(pinned)) => {
+            let before = shortened(pinned);
+            let reason =
+                format!("it was signed with the key {before} when it was first used, and is now {now}");
+            let hint = if is_signed {
+                "somebody else may have made it; if its owner tells you of the new key, pass `--accept-key` once"
+            } else {
+                "somebody else may have made it: get it from where the first one came from"
+            };
+            Some(Finding::new(Severity::Refuse, reason, hint))
+        }
+    }
 }
 
 fn rules(facts: &Facts<'_>, package: &PackagePolicy, operator: &OperatorPolicy) -> Vec<Finding> {

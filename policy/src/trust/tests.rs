@@ -10,6 +10,8 @@ fn sound() -> Facts<'static> {
         signature: Signature::Valid,
         key: Some(KEY),
         key_store: KeyStore::Missing,
+        trust: Trust::Any,
+        pinned: None,
         damages: &[],
         has_bill_of_materials: false,
         age_days: Some(40),
@@ -186,4 +188,36 @@ fn levels_are_read_in_any_case() {
     }
     assert_eq!(Level::from_name("lenient"), None);
     assert_eq!(Level::default(), Level::Strict);
+}
+
+#[test]
+fn keys_count_as_the_user_wants_it_at_every_level() {
+    const OTHER: &str = "ffff31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9";
+    let known = KeyStore::Known("ci");
+    let (valid, wrong, archive) = (Signature::Valid, Signature::Invalid, Signature::NotApplicable);
+    let table = [
+        (Trust::Any, valid, KeyStore::Missing, Some(OTHER), "PPPPP"),
+        (Trust::Known, valid, known, None, "PPPPP"),
+        (Trust::Known, valid, KeyStore::Missing, None, "RRRRR"),
+        (Trust::Known, valid, KeyStore::Stranger, None, "RRRRR"),
+        (Trust::Known, wrong, known, None, "RRRRR"),
+        (Trust::Known, archive, KeyStore::Missing, None, "RRRRR"),
+        (Trust::Pinned, valid, KeyStore::Missing, None, "PPPPP"),
+        (Trust::Pinned, valid, KeyStore::Missing, Some(KEY), "PPPPP"),
+        (Trust::Pinned, valid, known, Some(OTHER), "RRRRR"),
+        (Trust::Pinned, wrong, KeyStore::Missing, Some(KEY), "RRRRR"),
+        (Trust::Pinned, archive, KeyStore::Missing, Some(KEY), "RRRRR"),
+        (Trust::Pinned, archive, KeyStore::Missing, None, "PPPPP"),
+    ];
+    for (trust, signature, key_store, pinned, expected) in table {
+        let facts = Facts { trust, signature, key_store, pinned, ..sound() };
+        assert_eq!(letters(&facts), expected, "{trust:?} {signature:?} {key_store:?} {pinned:?}");
+    }
+    let changed = Facts { trust: Trust::Pinned, pinned: Some(OTHER), ..sound() };
+    let Verdict::Refuse { reason, hint } = plain(&changed, Level::None) else { panic!("accepted") };
+    assert!(reason.contains("ffff31dfa154a261") && reason.contains("21fe31dfa154a261"), "{reason}");
+    assert!(hint.contains("--accept-key"), "{hint}");
+    for trust in Trust::ALL {
+        assert_eq!(Trust::from_name(&trust.name().to_uppercase()), Some(trust));
+    }
 }

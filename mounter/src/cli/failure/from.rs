@@ -141,6 +141,9 @@ impl From<PolicyError> for Failure {
     fn from(error: PolicyError) -> Self {
         match error {
             PolicyError::Disk(error) => error.into(),
+            PolicyError::Pins { .. } => Self::new(FailureKind::Configuration, error.to_string()).hint(
+                "put the file right, or remove it: then the next use of each package counts as its first",
+            ),
             PolicyError::File { .. } => Self::new(FailureKind::Configuration, error.to_string()),
             PolicyError::Package { .. } => Self::new(FailureKind::Verification, error.to_string())
                 .hint("ask its author for one that is right"),
