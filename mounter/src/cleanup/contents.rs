@@ -15,13 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::digest::Digest;
-use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::slot::index;
 use slotfs_fs::store::{self, Store};
 use slotfs_policy::cleanup::{ContentFacts, Referrers};
 use slotfs_policy::retention;
 
 use super::environment::Environment;
+use crate::extract::layers;
 use crate::session::served::Served;
 use crate::workenv::{Cache, Workenv};
 
@@ -88,10 +88,6 @@ impl Key {
     }
 }
 
-fn ledger(cache: &Cache) -> Ledger {
-    Ledger::new(cache.shared().join("verified-v1"))
-}
-
 /// Returns the store, which is not made for that; `None` where it is missing, or a link out of the cache.
 pub(super) fn existing_store(cache: &Cache) -> Option<Store> {
     is_inside(cache, store::FOLDER).then(|| Store::existing(&cache.shared())).flatten()
@@ -119,7 +115,7 @@ pub(super) fn size(cache: &Cache) -> Result<StoreSize, DiskError> {
     }
     size.indexes = indexes(cache)?.iter().map(|stored| stored.length).sum();
     if is_inside(cache, "verified-v1") {
-        size.records = ledger(cache).list()?.iter().map(|record| record.length).sum();
+        size.records = layers::ledger(&cache.shared()).list()?.iter().map(|record| record.length).sum();
     }
     Ok(size)
 }
@@ -176,7 +172,7 @@ pub(super) fn gather(
         add(key, Item::File(stored.path), stored.length, &slots);
     }
     if is_inside(cache, "verified-v1") {
-        for record in ledger(cache).list()? {
+        for record in layers::ledger(&cache.shared()).list()? {
             let of_package = |environment: &Environment| {
                 let id = environment.listed.id.as_ref().map(|id| id.as_str());
                 id.is_some() && id == record.id.as_deref()

@@ -19,7 +19,6 @@ use crate::extract::layers;
 use crate::extract::progress::Progress as _;
 use crate::host::privilege;
 use crate::plan::{self, Circumstances, Judgement, KeyStores, Pins};
-use crate::session::beside;
 use crate::settings::{TrustRule, VerifyTime};
 use crate::workenv::Cache;
 
@@ -48,7 +47,7 @@ pub fn open(path: &Path) -> Result<Package, Failure> {
 /// The package cannot be read.
 pub fn hash(package: &Package, recall: Recall, context: &Context) -> Result<Verification, Failure> {
     let cache = Cache::new(&context.settings.cache_directory.value);
-    let ledger = beside::ledger(&cache);
+    let ledger = layers::ledger(&cache.shared());
     if recall != Recall::Never
         && let Some(known) = ledger.recall(package)
     {

@@ -11,6 +11,7 @@ use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{SlotHome, SlotLayer, SlotOptions};
 use slotfs_fs::layer::stack::PlacedLayer;
+use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::{Container, Slot};
 use slotfs_fs::slot::{Limits, SlotError};
@@ -89,6 +90,12 @@ impl OpenSlot {
         };
         PlacedLayer { name: slot.id.clone(), layer, target: slot.target.clone(), writable }
     }
+}
+
+/// Returns where it is remembered which packages were found good, below `shared` (`{cache}/.slotfs`).
+#[must_use]
+pub fn ledger(shared: &Path) -> Ledger {
+    Ledger::new(shared.join("verified-v1"))
 }
 
 /// Returns where indexes and contents are kept below `shared` (`{cache}/.slotfs`).

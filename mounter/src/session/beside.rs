@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use slotfs_fs::disk::{Context, DiskError, atomic};
 use slotfs_fs::driver;
-use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{self, Checking};
 use slotfs_fs::package::{Limits, Package};
 use slotfs_fs::slot::index;
 
+use crate::extract::layers;
 use crate::host::process::ProcessHandle;
 use crate::workenv::Cache;
 
 use super::assemble::Layers;
+use super::finish;
 use super::place::Place;
 use super::request::ServeRequest;
 
@@ -40,12 +41,6 @@ pub enum Verdict {
     Pending,
     /// It is not what it should be.
     Refused(String),
-}
-
-/// Returns where it is remembered which packages were found good.
-#[must_use]
-pub fn ledger(cache: &Cache) -> Ledger {
-    Ledger::new(cache.shared().join("verified-v1"))
 }
 
 fn pending(place: &Place) -> PathBuf {
@@ -122,14 +117,14 @@ fn check(request: &ServeRequest, layers: &Layers, cache: &Cache) -> Result<(), S
         return Err(failures.join("; "));
     }
     layers.accept(verification.identity);
-    if let Err(error) = ledger(cache).record(&package, &verification) {
+    if let Err(error) = layers::ledger(&cache.shared()).record(&package, &verification) {
         tracing::debug!("cannot remember the verification: {error}");
     }
     Ok(())
 }
 
-/// Takes the mount away and ends this process, as if it had been killed: the kernel cuts off whoever still uses the mount,
-/// and the next command tidies up.
+/// Takes the mount away and ends this process, so that the kernel cuts off whoever still uses the mount. What was to go with
+/// the mount goes with the next start, as after a kill.
 fn give_up(request: &ServeRequest, place: &Place, layers: &Layers, reason: &str) {
     layers.refuse();
     let message = format!("`{}` is not what it should be: {reason}", request.package.display());
@@ -139,6 +134,9 @@ fn give_up(request: &ServeRequest, place: &Place, layers: &Layers, reason: &str)
         tracing::error!("{error}");
     }
     if let Err(error) = driver::unmount(&request.mountpoint, true) {
+        tracing::error!("{error}");
+    }
+    if let Err(error) = finish::finish(request, place) {
         tracing::error!("{error}");
     }
     std::process::exit(1);

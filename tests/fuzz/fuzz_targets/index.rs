@@ -18,9 +18,9 @@ use slotfs_fs::slot::seek::PointLog;
 use slotfs_fs::slot::tree::{GrowingTree, tables};
 
 const BLOCK: usize = 4096;
-/// Where the header has the place of the section of sums, and the sums of that section.
-const SUMS_SPAN: usize = 160 + 11 * 16;
-const TOP_SUMS: usize = 360;
+/// Where the header has the place of the section of sums, and the sums of the section behind it.
+const SUMS_SPAN: usize = 160 + 12 * 16;
+const TOP_SUMS: usize = 392;
 
 fn identity() -> Identity {
     Identity { digest: Digest::of(b"slot"), stored: 100_000, chain: "tar.gzip".into() }
@@ -100,14 +100,14 @@ fn make_sums_right(bytes: &mut [u8]) {
     let number = |bytes: &[u8], at: usize| {
         usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"))).unwrap_or(usize::MAX)
     };
-    let (start, length) = (number(bytes, SUMS_SPAN), number(bytes, SUMS_SPAN + 8));
-    if start >= BLOCK && start.checked_add(length) == Some(bytes.len()) {
-        let sums: Vec<u8> = bytes[BLOCK..start].chunks(BLOCK).flat_map(|block| crc(block).to_le_bytes()).collect();
-        if sums.len() == length {
-            bytes[start..].copy_from_slice(&sums);
-            for (place, block) in sums.chunks(BLOCK).enumerate() {
-                bytes[TOP_SUMS + place * 4..][..4].copy_from_slice(&crc(block).to_le_bytes());
-            }
+    let start = number(bytes, SUMS_SPAN);
+    if start >= BLOCK && start <= bytes.len() {
+        let sums = sums_of(&bytes[BLOCK..start]);
+        let upper = sums_of(&sums);
+        let top = sums_of(&upper);
+        if start + sums.len() + upper.len() == bytes.len() && TOP_SUMS + top.len() <= BLOCK {
+            bytes[start..].copy_from_slice(&[sums, upper].concat());
+            bytes[TOP_SUMS..][..top.len()].copy_from_slice(&top);
         }
     }
     bytes[8..40].fill(0);
@@ -115,10 +115,8 @@ fn make_sums_right(bytes: &mut [u8]) {
     bytes[8..40].copy_from_slice(&sum);
 }
 
-fn crc(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
+fn sums_of(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(BLOCK).flat_map(Sha256::digest).collect()
 }
 
 fn use_all(index: &Index) {

@@ -300,6 +300,56 @@ fn nothing_is_hashed_before_the_start_and_what_is_damaged_gives_eio_through_a_mo
     }
 }
 
+/// As the flips above, through the whole program and the kernel.
+#[test]
+fn a_flipped_byte_is_never_shown_through_a_mount() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let path = packed(&home, "fast");
+    let bytes = std::fs::read(&path).unwrap();
+    let package = Package::open(&path, &Default::default()).unwrap();
+    let launcher = range(&package.slot(0).unwrap().source.stored).start;
+    let files = [
+        ("lib/first", noise_of(1, 20_000)),
+        ("lib/middle", noise_of(2, 200_000)),
+        ("lib/small", b"in the index".to_vec()),
+        ("one", noise_of(3, 150_000)),
+        ("plain", noise_of(4, 200_000)),
+        ("little", b"less than a chunk".to_vec()),
+    ];
+    let (mut refused, mut failed, mut right) = (0, 0, 0);
+    let mut random = Random(77);
+    for turn in 0..16 {
+        let mut flipped = bytes.clone();
+        flipped[launcher + random.below(bytes.len() - launcher)] ^= 1 << (turn % 8);
+        std::fs::write(&path, &flipped).unwrap();
+        let mounted = home.run(["mount", "app.psp"]);
+        if mounted.code != 0 {
+            assert!([102, 107].contains(&mounted.code), "{}", mounted.stderr);
+            refused += 1;
+            continue;
+        }
+        for (name, content) in &files {
+            match std::fs::read(home.workenv("app").join(name)) {
+                Ok(read) => {
+                    assert!(read == *content, "turn {turn}: `{name}` has wrong bytes");
+                    right += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "turn {turn}: `{name}`: {error}");
+                    failed += 1;
+                }
+            }
+        }
+        home.run(["unmount", "app"]).success();
+        home.settle();
+        home.run(["remove", "app", "--yes"]).success();
+    }
+    assert!(failed > 0 && right > failed, "{refused} refused, {failed} failed, {right} right");
+}
+
 #[test]
 fn what_changes_under_a_mount_is_checked_again() {
     if missing_fuse().is_some() {

@@ -10,6 +10,8 @@
 //! digest of the header knows every byte. A block is checked when it is first touched, so opening costs the same for every
 //! size, and a damaged byte is found before it is used.
 
+use std::ops::RangeInclusive;
+
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -29,6 +31,8 @@ pub(super) const TOP_SUMS: usize = 115;
 pub(super) const SUM: u64 = 32;
 /// Sums in one block of a section of sums.
 pub(super) const SUMS_IN_BLOCK: u64 = BLOCK / SUM;
+/// How long chunks of stored bytes may be: what is hashed for one byte of them, and how many bits are kept for all.
+pub(super) const CHUNK_LENGTHS: RangeInclusive<u64> = BLOCK..=16 << 20;
 /// How many sections there are.
 pub(super) const SECTIONS: usize = 14;
 

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use zerocopy::FromBytes;
 
 use self::blocks::{Backing, Blocks};
-use self::format::{BLOCK, Header, MAGIC, SUM, TOP_SUMS};
+use self::format::{BLOCK, CHUNK_LENGTHS, Header, MAGIC, SUM, TOP_SUMS};
 use super::chain::{BlockHeader, Point};
 use super::tree::record::{EntryRecord, NodeRecord, kind_of};
 use super::tree::tables::{self, Table, Tables};
@@ -438,7 +438,8 @@ fn check_layout(header: &Header, rest: &[u8], length: u64) -> Result<Sums, Index
     }
     let chunks = match u64::from(header.chunk.get()) {
         0 => 0,
-        chunk => header.stored.get().div_ceil(chunk),
+        chunk if CHUNK_LENGTHS.contains(&chunk) => header.stored.get().div_ceil(chunk),
+        _ => return Err(damaged("length of chunks")),
     };
     if chunks.checked_mul(SUM) != Some(span(Section::Chunks).1) {
         return Err(damaged("section of chunks"));

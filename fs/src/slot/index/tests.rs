@@ -329,11 +329,20 @@ fn an_index_larger_than_a_block_of_sums_is_checked_to_its_end() {
     tree.place(&entry("file", Body::Fifo)).unwrap();
     tree.end(Ok(()));
     let chunks: Vec<Digest> = (0..4_u8).map(|number| Digest::of(&[number])).collect();
-    let extras = Extras { decoded: 9, chunks: (4000, &chunks), ..Extras::default() };
+    let extras = Extras { decoded: 9, chunks: (4096, &chunks), ..Extras::default() };
     let index = writer.finish_with(&identity(), &tree.nodes(), &extras).unwrap();
     index.check().unwrap();
-    assert_eq!((index.chunk_length(), index.chunk(3).unwrap()), (Some(4000), chunks[3]));
+    assert_eq!((index.chunk_length(), index.chunk(3).unwrap()), (Some(4096), chunks[3]));
     assert!(index.chunk(4).is_err());
+    // Who signs packages does not say how much is hashed for a byte, or how much memory it takes to remember that.
+    for length in [1, 4095, (16 << 20) + 1, u32::MAX] {
+        let count = usize::try_from(12_345_u32.div_ceil(length)).unwrap();
+        let chunks = vec![Digest::of(b""); count];
+        let writer = IndexWriter::in_memory();
+        let extras = Extras { chunks: (length, &chunks), ..Extras::default() };
+        let made = writer.finish_with(&identity(), &tree.nodes(), &extras);
+        assert!(made.unwrap_err().to_string().contains("length of chunks"), "{length}");
+    }
     let good = index.as_bytes().to_vec();
     for at in (0..good.len()).step_by(4093).chain(good.len() - 300..good.len()) {
         let mut bad = good.clone();

@@ -12,8 +12,8 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::notices;
 use crate::cli::status::Status;
+use crate::extract::layers;
 use crate::plan::{self, KeyStores, SlotPlan, Wishes};
-use crate::session::beside;
 use crate::workenv::Cache;
 
 #[derive(Debug, Serialize)]
@@ -107,7 +107,7 @@ pub(super) fn describe(
 ) -> Result<PackageReport, Failure> {
     let shared = cache.shared();
     // An archive says nothing of itself; an earlier verification knows its digest.
-    let known = beside::ledger(cache).recall(package);
+    let known = layers::ledger(&cache.shared()).recall(package);
     let digest = |slot: &Slot| known.as_ref()?.slots.get(usize::try_from(slot.position).ok()?)?.digest;
     let plans = plan::slots(package, &Wishes::default(), plan::machine())?;
     let metadata = package.metadata();
