@@ -234,6 +234,54 @@ fn owners_and_modes_are_kept_in_the_form_that_others_know() {
 }
 
 #[test]
+fn the_root_can_be_given_away_and_back() {
+    let Some(mut place) = Place::ordinary() else { return };
+    place.chown("", 5, 6).unwrap();
+    place.chmod("", 0o1770);
+    place.remount();
+    assert_eq!((place.owner(""), place.value("").as_deref()), ((5, 6, 0o1770), Some("5:6:1770:dir")));
+    assert_eq!(place.on_disk(""), (0, 0o1700));
+    place.chown("", 0, 0).unwrap();
+    place.chmod("", 0o750);
+    place.remount();
+    assert_eq!((place.owner(""), place.on_disk("")), ((0, 0, 0o750), (0, 0o750)));
+}
+
+#[test]
+fn root_shows_what_it_finds_aside_and_puts_on_the_disk_what_it_changes() {
+    let Some(mut place) = Place::ordinary() else { return };
+    place.file(OTHER, "file", 0o640);
+    place.file(OTHER, "untouched", 0o4711);
+    place.symlink(OTHER, "symlink");
+    let node = place.node("file");
+    place.volume().set_extended_attribute(node, b"trusted.note", b"old", XattrMode::Set).unwrap();
+    place.form = UpperForm::default();
+    place.remount();
+    assert_eq!((place.owner("file"), place.owner("untouched")), ((5, 6, 0o640), (5, 6, 0o4711)));
+    assert_eq!(place.owner("symlink"), (5, 6, 0o777));
+    let node = place.node("file");
+    assert_eq!(place.volume().extended_attribute(node, b"trusted.note").unwrap(), b"old");
+    place.chmod("file", 0);
+    place.chown("symlink", 7, 8).unwrap();
+    place.volume().set_extended_attribute(node, b"trusted.note", b"new", XattrMode::Set).unwrap();
+    place.file(OTHER, "new", 0);
+    for remount in [false, true] {
+        if remount {
+            place.remount();
+        }
+        assert_eq!((place.owner("file"), place.owner("new")), ((5, 6, 0), (5, 6, 0)));
+        assert_eq!(place.owner("symlink"), (7, 8, 0o777));
+    }
+    assert_eq!(
+        (place.on_disk("file"), place.on_disk("new"), place.on_disk("symlink").0),
+        ((5, 0), (5, 0), 7)
+    );
+    assert_eq!((place.value("file"), place.value("new"), place.records()), (None, None, Vec::new()));
+    assert_eq!(value(&place.path("upper/file"), "trusted.note").as_deref(), Some("new"));
+    assert_eq!(value(&place.path("upper/file"), "user.slotfs.aside.trusted.note"), None);
+}
+
+#[test]
 fn copies_of_the_layers_keep_their_owners() {
     let Some(mut place) = Place::ordinary() else { return };
     let opened = place.volume().open(place.node("theirs"), WRITE, false).unwrap();
@@ -300,6 +348,39 @@ fn an_owner_never_comes_to_another_node() {
     place.remount();
     assert_eq!(place.records(), [""; 0]);
     assert_eq!(place.symlink(SERVER, "new").status.attributes.user, SERVER.user);
+}
+
+#[test]
+fn many_at_once_get_in_nobodys_way() {
+    let Some(mut place) = Place::ordinary() else { return };
+    let (threads, each) = (8, 100);
+    let shared = &place;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for number in 0..each {
+                    let name = format!("{thread}-{number}");
+                    shared.symlink(OTHER, &name);
+                    if number % 2 == 0 {
+                        shared.chown(&name, 7, 7).unwrap();
+                    }
+                    if number % 5 == 0 {
+                        shared.volume().unlink(NodeId::ROOT, name.as_bytes()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    for _ in 0..2 {
+        for thread in 0..threads {
+            for number in (0..each).filter(|number| number % 5 != 0) {
+                let owner = if number % 2 == 0 { 7 } else { OTHER.user };
+                assert_eq!(place.owner(&format!("{thread}-{number}")).0, owner);
+            }
+        }
+        place.remount();
+    }
+    assert_eq!(place.records().len(), threads * each * 4 / 5);
 }
 
 #[test]

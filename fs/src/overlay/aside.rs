@@ -206,8 +206,10 @@ impl Aside {
     ) -> Result<(), DiskError> {
         let kind = stat.attributes.kind;
         let (known, next) = {
-            let records = self.records();
-            (records.by_inode.get(&stat.inode).copied(), records.last + 1)
+            let mut records = self.records();
+            // Nobody else gets this number, whether it is used or not.
+            records.last += 1;
+            (records.by_inode.get(&stat.inode).copied(), records.last)
         };
         let number = match (known.and_then(|known| known.number), spot) {
             (Some(number), _) => {
@@ -225,7 +227,6 @@ impl Aside {
             (None, Spot::Open(_)) => None,
         };
         let mut records = self.records();
-        records.last = records.last.max(next);
         records.unsynced = true;
         records.by_inode.insert(stat.inode, Record { number, stat: new });
         Ok(())
