@@ -23,7 +23,7 @@ pub(super) fn run(
     (stop, started): (&AtomicBool, Instant),
     context: &Context,
 ) -> Result<u8, Failure> {
-    let (package, verification) = package::trusted(old, package::Recall::Allowed, context)?;
+    let (package, verification) = package::trusted(old, package::Recall::Never, context)?;
     if package.kind() != PackageKind::Pspf {
         let message = format!("`{}` is no package of format PSPF/2025", old.display());
         return Err(Failure::new(FailureKind::Usage, message).hint("without `--optimize` one is made of it"));
