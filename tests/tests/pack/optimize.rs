@@ -99,6 +99,12 @@ fn a_foreign_package_runs_alike_and_starts_without_a_pass() {
         let other = Home::new();
         std::fs::copy(home.path("new.psp"), other.path("new.psp")).unwrap();
         assert_eq!(started(&other, &other.path("new.psp"), &[]).0, expected);
+        let fast = ["--optimize", "old.psp", "-o", "fast.psp", "--profile", "fast"];
+        let told = pack(&home, &fast).success().stderr;
+        assert!(told.contains("the package cannot start itself"), "{told}");
+        let told = pack(&home, &[&fast[..], &["--launcher", "slotfs"]].concat()).success().stderr;
+        assert!(!told.contains("the package cannot start itself"), "{told}");
+        assert_eq!(started(&home, &home.path("fast.psp"), &[]).0, expected);
         let head = std::fs::read(&launcher).unwrap();
         assert!(std::fs::read(home.path("new.psp")).unwrap().starts_with(&head), "the launcher stays");
     }

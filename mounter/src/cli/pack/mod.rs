@@ -25,7 +25,7 @@ use crate::pack::manifest::Manifest;
 use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotReport, SlotRequest};
 use crate::settings::variables;
 
-pub(super) use optimize::usual_profile;
+pub(super) use optimize::{tell_launcher, usual_profile};
 
 /// What a shell reports for a program that Ctrl-C ended.
 pub(in crate::cli) const INTERRUPTED: u8 = 130;

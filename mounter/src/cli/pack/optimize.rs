@@ -16,6 +16,9 @@ use crate::extract::layers;
 use crate::pack::rebuild::{self, Rebuild};
 use crate::pack::{Archives, Launcher, PackError, Profile, optimize};
 
+/// A launcher of not more bytes is a script, and calls slotfs.
+const LONGEST_SCRIPT: u64 = 64 << 10;
+
 /// Writes the package at `old` again.
 pub(super) fn run(
     old: &Path,
@@ -55,6 +58,7 @@ pub(super) fn run(
     for (_, slot) in &made.slots {
         tell_differences(slot, context);
     }
+    tell_launcher(&package, profile, wanted.launcher.as_ref(), context);
     arguments.signing.tell(context);
     let path = arguments.output.display().to_string();
     if arguments.json {
@@ -71,6 +75,24 @@ pub(super) fn run(
     let before = human_size(package.identity().size);
     context.output.note(&format!("wrote `{path}` ({size}, was {before}) in {time}"));
     Ok(0)
+}
+
+/// Says where a package that FlavorPack's launchers could start becomes one that they cannot.
+pub(in crate::cli) fn tell_launcher(
+    package: &Package,
+    profile: Profile,
+    launcher: Option<&Launcher>,
+    context: &Context,
+) {
+    let was_fast = usual_profile(package) == Profile::Fast;
+    let is_theirs = launcher.is_none_or(|launcher| matches!(launcher, Launcher::File(_)))
+        && package.index().is_some_and(|index| index.launcher_size.get() > LONGEST_SCRIPT);
+    if profile == Profile::Fast && !was_fast && is_theirs {
+        context.output.warn(
+            "the fast profile is for slotfs alone: if its launcher is FlavorPack's, the package cannot start itself; \
+             `--launcher slotfs` puts one in front that can start it",
+        );
+    }
 }
 
 /// Returns for whom a package is already.

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Tone, escaped, human_duration, human_size};
 use crate::cli::pack::{
-    INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences, usual_profile,
+    INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences, tell_launcher, usual_profile,
 };
 use crate::cli::progress::Bars;
 use crate::cli::{package, rebuilt, status};
@@ -114,6 +114,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8, Failure> {
         other => other?,
     };
     tell(&committed, &base, profile, context);
+    tell_launcher(&base.package, profile, options.launcher.as_ref(), context);
     arguments.signing.tell(context);
     show(&committed, &plan, &base, (out, &key.fingerprint().to_string(), started), arguments, context)?;
     Ok(0)
