@@ -6,9 +6,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use slotfs_tests::command::{Done, Home, flavor, missing_fuse, real_launcher};
+use slotfs_tests::command::{Done, Home, Running, flavor, missing_fuse, real_launcher};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 use slotfs_tests::tree;
 use slotfs_tests::workplace::assert_same;
@@ -291,6 +293,48 @@ fn what_is_committed_while_programs_write_is_of_one_moment() {
         super::live::check(&home.path(name));
     }
     writers.stop();
+    unmount(&home);
+}
+
+#[test]
+fn a_commit_that_is_killed_or_interrupted_leaves_the_mount_as_it_was() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let (home, root) = mounted();
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    fs::write(root.join("large"), (0..24 << 20).map(|_| next()).collect::<Vec<u8>>()).unwrap();
+    let before = whole(&root);
+    for (round, signal) in [Signal::SIGKILL, Signal::SIGINT].into_iter().cycle().take(6).enumerate() {
+        let mut command = home.slotfs(["commit", "app", "--out", "out/new.psp"]);
+        fs::create_dir_all(home.path("out")).unwrap();
+        let running = Running::start(&mut command);
+        std::thread::sleep(Duration::from_millis(40 * round as u64));
+        running.signal(signal);
+        let done = running.finish();
+        // It may have been quicker; then the package is whole.
+        let is_there = home.path("out/new.psp").exists();
+        assert!(is_there || done.code != 0, "{}", done.stderr);
+        if is_there {
+            verified(&home, "out/new.psp");
+        }
+        fs::remove_dir_all(home.path("out")).unwrap();
+        fs::write(root.join("etc/conf"), "programs go on").unwrap();
+        fs::write(root.join("etc/conf"), "key=1\n").unwrap();
+    }
+    let after = whole(&root);
+    let but_times = |lines: BTreeMap<PathBuf, String>| {
+        lines.into_iter().filter(|(path, _)| path != Path::new("etc/conf")).collect::<BTreeMap<_, _>>()
+    };
+    assert_same(&but_times(before), &but_times(after), "in the mount");
+    unmount(&home);
+    home.run(["mount", "app.psp"]).success();
+    let left = fs::read_dir(home.session("app").join("snapshots")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "what was copied goes with the next start");
     unmount(&home);
 }
 
