@@ -1,6 +1,6 @@
 //! `slotfs pack`: a package from directories, archives, files, or FlavorPack's manifest; or from a package.
 
-mod optimize;
+pub(super) mod optimize;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,6 @@ use crate::host::interrupt;
 use crate::pack::manifest::Manifest;
 use crate::pack::{self, Archives, Launcher, PackError, Profile, Report, Request, SlotReport, SlotRequest};
 use crate::settings::variables;
-
-pub(super) use optimize::{tell_launcher, usual_profile};
 
 /// What a shell reports for a program that Ctrl-C ended.
 pub(in crate::cli) const INTERRUPTED: u8 = 130;

@@ -10,9 +10,8 @@ use super::{Pause, base_of, find, quiet};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, FailureKind};
 use crate::cli::output::{Tone, escaped, human_duration, human_size};
-use crate::cli::pack::{
-    INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences, tell_launcher, usual_profile,
-};
+use crate::cli::pack::optimize::{tell_launcher, usual_profile};
+use crate::cli::pack::{INTERRUPTED, SigningArguments, level, may_be_replaced, tell_differences};
 use crate::cli::progress::Bars;
 use crate::cli::{package, rebuilt, status};
 use crate::extract::layers;
