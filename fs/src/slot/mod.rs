@@ -11,6 +11,7 @@ pub mod chain;
 mod error;
 pub mod index;
 mod limits;
+pub mod memory;
 pub mod pass;
 pub mod scan;
 pub mod seek;

@@ -75,6 +75,10 @@ pub struct PackageArguments {
     /// Refuse a slot with more files, directories and links than this
     #[arg(long, value_name = "COUNT")]
     pub max_entries: Option<u64>,
+    /// How much memory decoding may take at once, all slots together, such as `64MiB`; at least 32MiB. A slot whose decoder
+    /// needs more is refused [default: what the slots need]
+    #[arg(long, value_name = "SIZE")]
+    pub decode_memory: Option<Size>,
 }
 
 impl PackageArguments {
@@ -85,6 +89,7 @@ impl PackageArguments {
         overrides.accept_key = self.accept_key;
         overrides.max_decoded = self.max_decoded;
         overrides.max_entries = self.max_entries;
+        overrides.decode_memory = self.decode_memory;
     }
 }
 

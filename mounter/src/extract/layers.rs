@@ -14,7 +14,7 @@ use slotfs_fs::layer::stack::PlacedLayer;
 use slotfs_fs::package::verified::Ledger;
 use slotfs_fs::package::verify::{Checking, Verification, VerifiedSlot};
 use slotfs_fs::package::{Container, Slot};
-use slotfs_fs::slot::{Limits, SlotError};
+use slotfs_fs::slot::{Limits, SlotError, memory};
 use slotfs_fs::store::Store;
 
 use crate::settings;
@@ -106,12 +106,14 @@ pub fn home(shared: &Path) -> Result<SlotHome, DiskError> {
     Ok(SlotHome { shared: shared.to_owned(), store: Some(Arc::new(Store::open(shared)?)) })
 }
 
-/// Returns the bounds of one slot, as the settings have them.
+/// Returns the bounds of one slot, as the settings have them, and bounds what decoding takes in this process.
 #[must_use]
 pub fn limits(settings: settings::Limits) -> Limits {
+    let usual = Limits::default();
     Limits {
         decoded_bytes: settings.decoded.0,
         entries: u32::try_from(settings.entries).unwrap_or(u32::MAX),
-        ..Limits::default()
+        decoder_memory: settings.memory.map_or(usual.decoder_memory, |memory| memory::bound(memory.0)),
+        ..usual
     }
 }

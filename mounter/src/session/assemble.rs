@@ -15,7 +15,7 @@ use slotfs_fs::layer::slot::{Keeper, KeeperOptions, SlotHome, SlotLayer, SlotOpt
 use slotfs_fs::layer::stack::{PlacedLayer, Stack};
 use slotfs_fs::overlay::{Dropped, Upper, drop_owned};
 use slotfs_fs::package::{Container, Limits, Package, PackageError, PackageKind, Slot};
-use slotfs_fs::slot::{self, SlotError};
+use slotfs_fs::slot::SlotError;
 use slotfs_fs::store::Store;
 use slotfs_fs::volume::{FsError, Volume, VolumeOptions};
 
@@ -195,11 +195,7 @@ impl Layers {
             home.store = None;
         }
         let options = SlotOptions {
-            limits: slot::Limits {
-                decoded_bytes: wanted.limits.decoded,
-                entries: u32::try_from(wanted.limits.entries).unwrap_or(u32::MAX),
-                ..slot::Limits::default()
-            },
+            limits: wanted.limits.apply(),
             // As if the user had unpacked it.
             owner: Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
             checking: served.checking,

@@ -575,7 +575,7 @@ impl Preparation<'_> {
             settled: self.wanted.settled,
             prefetch: settings.prefetch.value && (purpose == Purpose::Run || is_launch),
             mount: MountWishes { allow_other: false, passthrough: true, threads: None },
-            limits: DecodeLimits { decoded: settings.limits().decoded.0, entries: settings.limits().entries },
+            limits: DecodeLimits::of(settings.limits()),
             log: settings.log.filter.value.clone(),
         }
     }

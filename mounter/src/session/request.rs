@@ -12,8 +12,10 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::identity::FileIdentity;
 use slotfs_fs::disk::unix::Erasure;
 use slotfs_fs::package::verify::Checking;
+use slotfs_fs::slot;
 
 use super::wire::{self, path};
+use crate::settings;
 use crate::workenv::{Cache, Workenv, WorkenvName};
 
 /// The version of the request and of the session record; another one is not understood.
@@ -95,6 +97,30 @@ pub struct DecodeLimits {
     pub decoded: u64,
     /// Entries that one slot may hold.
     pub entries: u64,
+    /// Bytes that decoding may take at once, all slots together; `None` leaves that to what the slots need.
+    #[serde(default)]
+    pub memory: Option<u64>,
+}
+
+impl DecodeLimits {
+    /// Returns what the settings say.
+    #[must_use]
+    pub fn of(settings: settings::Limits) -> Self {
+        let memory = settings.memory.map(|memory| memory.0);
+        Self { decoded: settings.decoded.0, entries: settings.entries, memory }
+    }
+
+    /// Returns the bounds of one slot, and bounds what decoding takes in this process.
+    #[must_use]
+    pub fn apply(&self) -> slot::Limits {
+        let usual = slot::Limits::default();
+        slot::Limits {
+            decoded_bytes: self.decoded,
+            entries: u32::try_from(self.entries).unwrap_or(u32::MAX),
+            decoder_memory: self.memory.map_or(usual.decoder_memory, slot::memory::bound),
+            ..usual
+        }
+    }
 }
 
 /// What one serving process serves.
@@ -284,7 +310,7 @@ pub(crate) mod tests {
             settled: true,
             prefetch: true,
             mount: MountWishes { allow_other: false, passthrough: true, threads: Some(4) },
-            limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20 },
+            limits: DecodeLimits { decoded: 1 << 40, entries: 1 << 20, memory: Some(1 << 30) },
             log: "warn".into(),
         }
     }

@@ -52,6 +52,8 @@ pub struct LimitsSection {
     pub decoded: Option<Size>,
     /// Files, directories and links in one slot.
     pub entries: Option<u64>,
+    /// Bytes of memory that decoding may take at once: a number or `"256MiB"`.
+    pub memory: Option<Size>,
 }
 
 /// Returns where the file is and whether somebody named it (then it must exist).
@@ -113,10 +115,13 @@ mod tests {
     fn every_key_is_read() {
         let text = br#"{ "cache_directory": "/c", "mode": "extract", "strategy": "minimal", "verify": "none",
             "prefetch": false, "keep": true, "max_upper": "1MiB", "secure": true, "log": "debug", "trusted_keys": ["/k"],
-            "limits": { "decoded": "2GiB", "entries": 7 } }"#;
+            "limits": { "decoded": "2GiB", "entries": 7, "memory": "64MiB" } }"#;
         let config = parse(text).unwrap();
         assert_eq!(config.mode, Some(Mode::Extract));
-        assert_eq!(config.limits, LimitsSection { decoded: Some(Size(2 << 30)), entries: Some(7) });
+        assert_eq!(
+            config.limits,
+            LimitsSection { decoded: Some(Size(2 << 30)), entries: Some(7), memory: Some(Size(64 << 20)) }
+        );
         assert_eq!((config.max_upper, config.secure), (Some(Size(1 << 20)), Some(true)));
         assert_eq!(parse(b"{}").unwrap(), ConfigFile::default());
     }

@@ -71,12 +71,14 @@ pub struct Limits {
     pub decoded: Size,
     /// Files, directories and links that one slot may hold.
     pub entries: u64,
+    /// Bytes of memory that decoding may take at once, all slots together.
+    pub memory: Option<Size>,
 }
 
 impl Default for Limits {
     /// 256 GiB and 16 million entries: far above real packages, far below what fills a disk unseen.
     fn default() -> Self {
-        Self { decoded: Size(256 << 30), entries: 16_000_000 }
+        Self { decoded: Size(256 << 30), entries: 16_000_000, memory: None }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Overrides {
     pub color: Option<bool>,
     /// `--max-decoded`.
     pub max_decoded: Option<Size>,
+    /// `--decode-memory`.
+    pub decode_memory: Option<Size>,
     /// `--max-entries`.
     pub max_entries: Option<u64>,
     /// `--max-upper`.
@@ -112,6 +114,8 @@ pub struct Settings {
     pub max_decoded: Sourced<Size>,
     /// Entries that one slot may hold.
     pub max_entries: Sourced<u64>,
+    /// Bytes of memory that decoding may take at once.
+    pub decode_memory: Sourced<Option<Size>>,
     /// How much the files that programs write in one environment may take.
     pub max_upper: Sourced<Option<Size>>,
     /// Overwrite what goes before it goes.
@@ -196,6 +200,9 @@ impl Settings {
             max_entries: Choice::flag("--max-entries", overrides.max_entries, file)
                 .file(read.limits.entries)
                 .or(limits.entries),
+            decode_memory: Choice::flag("--decode-memory", overrides.decode_memory.map(Some), file)
+                .file(read.limits.memory.map(Some))
+                .or(None),
             secure: Choice::flag("--secure", overrides.secure, file).file(read.secure).or(false),
             max_upper: max_upper(environment, overrides, &read, file)?,
             trusted_keys: trusted_keys(environment, &read, file),
@@ -207,7 +214,11 @@ impl Settings {
     /// Returns the bounds of one slot.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { decoded: self.max_decoded.value, entries: self.max_entries.value }
+        Limits {
+            decoded: self.max_decoded.value,
+            entries: self.max_entries.value,
+            memory: self.decode_memory.value,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod beside;
 mod launchers;
 mod lifecycles;
+mod memory;
 mod mounting;
 mod ordinary;
 mod profile;

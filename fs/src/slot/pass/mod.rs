@@ -19,7 +19,7 @@ use super::scan::zip::ZipScanner;
 use super::scan::{Body, Content, Input, RangeInput};
 use super::seek::{Plan, PointLog};
 use super::tree::GrowingTree;
-use super::{Limits, SlotError, chain};
+use super::{Limits, SlotError, chain, memory};
 use crate::package::{Container, SlotSource};
 use crate::store::{Batch, Store};
 
@@ -199,7 +199,7 @@ static FREED: Condvar = Condvar::new();
 
 impl Turn {
     fn take() -> Self {
-        let most = std::thread::available_parallelism().map_or(2, usize::from);
+        let most = std::thread::available_parallelism().map_or(2, usize::from).min(memory::passes());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         while *running >= most {
             running = FREED.wait(running).unwrap_or_else(PoisonError::into_inner);

@@ -5,11 +5,9 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::mapped::Buffer;
-use crate::slot::SlotError;
+use crate::slot::{SlotError, memory};
 use crate::worker;
 
-/// Bytes of decoded units kept. Twelve spans of a gzip stream: what a program that starts reads in turn.
-const CAPACITY: usize = 12 << 20;
 /// Units are given back when nobody asked for any in this time.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -102,7 +100,10 @@ pub(super) fn get(
     state.units.insert(key, Unit::Coming);
     drop(state);
     let mut claim = Claim { key, done: false };
-    let bytes = Arc::new(decode()?);
+    let bytes = {
+        let _turn = memory::turn();
+        Arc::new(decode()?)
+    };
     let mut state = CACHE.lock();
     claim.done = true;
     state.usage.decoded += 1;
@@ -126,7 +127,7 @@ impl State {
         self.last_use = Some(Instant::now());
         self.units.insert(key, Unit::Here { bytes: Arc::clone(bytes), used: self.clock });
         self.usage.kept += bytes.len();
-        while self.usage.kept > CAPACITY {
+        while self.usage.kept > memory::units() {
             // Few units fit, so looking at all of them is cheap.
             let oldest = self
                 .units

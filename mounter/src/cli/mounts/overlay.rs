@@ -122,7 +122,6 @@ pub fn carry_out(wish: &Wish<'_>, context: &Context) -> Result<Started, Failure>
         }
         _ => None,
     };
-    let limits = context.settings.limits();
     let request = OverlayRequest {
         version: VERSION,
         cache: context.settings.cache_directory.value.clone(),
@@ -133,7 +132,7 @@ pub fn carry_out(wish: &Wish<'_>, context: &Context) -> Result<Started, Failure>
         bare_copies: (wish.options.metacopy == Some(true)).then_some(BARE_COPIES),
         fill: wish.options.metacopy == Some(false),
         options: wish.options.mount.clone(),
-        limits: DecodeLimits { decoded: limits.decoded.0, entries: limits.entries },
+        limits: DecodeLimits::of(context.settings.limits()),
         caller: wish.foreground.then(|| std::process::id().cast_signed()),
         log: context.settings.log.filter.value.clone(),
     };
