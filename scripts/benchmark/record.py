@@ -1,10 +1,13 @@
-"""Writes what was measured where readers look: a short table in the README, everything in docs/measurements.md."""
+"""Writes what was measured where readers look: short tables in the README, everything in pages below docs/."""
 
 from pathlib import Path
 
+from plot import plot
 from report import Row, heading, markdown, shown, verdict
 
 BEGIN, END = "<!-- measured: scripts/bench --record -->", "<!-- end -->"
+BEGIN_ENGINE = "<!-- measured: scripts/bench engine --record -->"
+PLOT = "docs/start-by-size.svg"
 
 
 def record(rows: list[Row], repetitions: int, root: Path, disk: Path):
@@ -13,10 +16,35 @@ def record(rows: list[Row], repetitions: int, root: Path, disk: Path):
     (root / "docs" / "measurements.md").write_text(
         "# Measurements\n\nWritten by `scripts/bench --record`.\n\n" + markdown(rows, repetitions, root, disk)
     )
-    readme = root / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
+    between(root / "README.md", BEGIN, where + "\n\n" + summary(rows))
+
+
+def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path):
+    """Writes the page about the engine, its table in the README, and the plot that both show."""
+    curves = next(row.curves for row in rows if row.curves)
+    (root / PLOT).write_text(
+        plot(
+            "From the command to the program's first instruction",
+            curves,
+            ("size of the package", {1e7: "10 MB", 1e8: "100 MB", 1e9: "1 GB", 3e9: "3 GB"}),
+            ("time", {0.001: "1 ms", 0.01: "10 ms", 0.1: "100 ms", 1: "1 s", 10: "10 s"}),
+        )
+    )
+    words = "Time to the first instruction against the size of the package"
+    (root / "docs" / "measurements-engine.md").write_text(
+        "# Measurements of the engine\n\nWritten by `scripts/bench engine --record`.\n\n"
+        f"![{words}]({Path(PLOT).name})\n\n" + markdown(rows, repetitions, root, disk)
+    )
+    table = summary([row for row in rows if row.short])
+    text = f"{heading(repetitions, root, disk)}\n\n![{words}]({PLOT})\n\n{table}"
+    between(root / "README.md", BEGIN_ENGINE, text)
+
+
+def between(page: Path, begin: str, text: str):
+    """Puts a text into a page, from a mark to the end of what is measured."""
+    before, rest = page.read_text().split(begin)
     after = rest.split(END, 1)[1]
-    readme.write_text(before + BEGIN + "\n" + where + "\n\n" + summary(rows) + "\n" + END + after)
+    page.write_text(before + begin + "\n" + text + "\n" + END + after)
 
 
 def record_page(rows: list[Row], repetitions: int, root: Path, disk: Path):

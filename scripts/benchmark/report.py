@@ -9,6 +9,9 @@ from pathlib import Path
 
 from measure import median
 
+COLUMNS = {"s": "median", "MiB": "resident", "MB": "size"}
+"""What a column of values is called, by their unit: times, memory, sizes on the disk."""
+
 
 @dataclass
 class Row:
@@ -27,6 +30,10 @@ class Row:
     limit: str = ""
     """What no implementation could beat, measured in the same run, and how far slotfs is from it."""
     notes: list[str] = field(default_factory=list)
+    short: bool = True
+    """Whether the README shows it, too."""
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """What the plot shows: by name, bytes of a package and seconds."""
 
     def value(self, name: str) -> float | None:
         return median(self.measured.get(name, []))
@@ -39,6 +46,8 @@ class Row:
 def shown(value: float, unit: str) -> str:
     if unit == "MiB":
         return f"{value / (1 << 20):.1f} MiB"
+    if unit == "MB":
+        return f"{value / 1e6:.1f} MB"
     if value < 1e-3:
         return f"{value * 1e6:.1f} µs"
     return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
@@ -57,7 +66,7 @@ def markdown(rows: list[Row], repetitions: int, root: Path, disk: Path) -> str:
         lines += [
             f"**{row.title}.** Goal: {row.must}{verdict(row)}.",
             "",
-            f"| | {'median' if row.unit == 's' else 'resident'} | against {row.against} |",
+            f"| | {COLUMNS[row.unit]} | against {row.against} |",
             "|---|---:|---:|",
         ]
         for name in row.measured:
