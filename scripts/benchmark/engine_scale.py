@@ -43,7 +43,11 @@ class Million:
         return self.packed.inputs.once(
             self.home / "million.squashfs",
             lambda made: quiet(
-                ["sh", "-c", f"zstd -qdc '{archive}' | sqfstar -comp zstd -quiet -no-progress '{made}'"]
+                [
+                    "sh",
+                    "-c",
+                    f"zstd -qdc '{archive}' | sqfstar -comp zstd -Xcompression-level 3 -quiet -no-progress '{made}'",
+                ]
             ),
         )
 
@@ -68,6 +72,7 @@ def memory_rows(packed: Packed) -> list[Row]:
                 raise RuntimeError(reason)
             with fresh(packed):
                 before[peer.name], after[peer.name] = around_walk(source, peer)
+            print(f"{peer.name}: {before[peer.name]} bytes, then {after[peer.name]}", file=sys.stderr)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             reason = "over 600 s to mount" if isinstance(error, subprocess.TimeoutExpired) else str(error)
             before.setdefault(peer.name, reason)

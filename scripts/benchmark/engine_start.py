@@ -41,7 +41,7 @@ def measure(packed: Packed, repetitions: int) -> list[Row]:
     slow = {f"{LAUNCHER}, {size}": never_seen(packed, [packed.filled(size, "compatible")], UNPACKING) for size in SIZES}
     # Files that the launchers write push others out of memory, so they come last.
     warm = in_turn({**bare, **quick}, repetitions * 5)
-    cold = in_turn({**bare, **quick}, repetitions * 2, before=drop_caches)
+    cold = in_turn({**bare, **quick}, repetitions, before=drop_caches)
     unpacked = in_turn(slow, repetitions)
 
     title = "Start of a packed package never seen, {}: command to the program's first instruction"
