@@ -19,7 +19,9 @@ PARTS = ("start", "import", "foreign", "pass", "reads", "random", "size", "pack"
 def measurements(inputs: Inputs, slotfs: Path, repetitions: int) -> dict[str, Callable[[], list[Row]]]:
     """What measures each part; nothing is made or measured before it is called."""
     packed = Packed(inputs, slotfs)
-    # What a run that was killed has left.
+    # What a run that was killed has left: its mounts first, for what is in them is not to be removed.
+    with engine_scale.unmounting(packed, packed.scratch):
+        pass
     shutil.rmtree(packed.scratch, ignore_errors=True)
     return {
         "start": lambda: engine_start.rows(packed, repetitions),

@@ -64,6 +64,7 @@ def warm(source: Source, title: str, most: float, repetitions: int, shown: list,
     with fresh(source.packed, cold=False), everyone(source, shown) as (places, absent):
         contenders = {name: (lambda place=place: bounded(command(place))) for name, place in places.items()}
         first = in_turn(contenders, 1)
+        print(f"first reading: {first}", file=sys.stderr)
         too_slow = {name: reason for name, reason in first.items() if isinstance(reason, str)}
         able = {name: contender for name, contender in contenders.items() if name not in too_slow}
         measured = in_turn(able, repetitions)
@@ -123,7 +124,7 @@ def random_rows(packed: Packed, repetitions: int) -> list[Row]:
         "s",
         {**in_turn(contenders, repetitions), **absent},
         against,
-        "the fast profile is faster than kernel squashfs with zstd in blocks as long as its frames, at the same level",
+        "the fast profile is faster than kernel squashfs with zstd, blocks of the same size and the same level",
         "slotfs, fast",
     )
     mine = row.ratio("slotfs, fast")
