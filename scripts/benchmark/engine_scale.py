@@ -46,7 +46,7 @@ class Million:
                 [
                     "sh",
                     "-c",
-                    f"zstd -qdc '{archive}' | sqfstar -comp zstd -Xcompression-level 3 -quiet -no-progress '{made}'",
+                    f"zstd -qdc '{archive}' | sqfstar -comp zstd -quiet -no-progress '{made}'",
                 ]
             ),
         )
