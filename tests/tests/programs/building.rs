@@ -1,5 +1,7 @@
 //! Building and running programs in the mount: compilers, libraries, scripts, replacing what runs.
 
+use std::path::Path;
+
 use slotfs_tests::workplace::{Workplace, installed};
 
 const SOURCES: &str = r#"
@@ -97,16 +99,14 @@ fn cargo_builds_in_the_mount_and_knows_what_is_fresh() {
     if !installed("cargo") || !installed("gcc") {
         return;
     }
-    // The tools of this very build, whatever the home of the user in the mount is.
-    let found = std::process::Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-    let tools = String::from_utf8(found.stdout).unwrap();
+    let tools = tools();
     let Some(mut place) = Workplace::new() else { return };
     let cargo = |arguments: &str| {
         format!(
             "unset ${{!CARGO@}} ${{!RUST@}}
              export PATH={}/bin:$PATH CARGO_HOME=$PWD/home CARGO_TERM_COLOR=never
              cd crates; cargo --offline {arguments} 2>&1",
-            tools.trim()
+            tools
         )
     };
     place.run(CRATES);
@@ -134,4 +134,37 @@ fn cargo_builds_in_the_mount_and_knows_what_is_fresh() {
     place.run(&cargo("build --release -p ask"));
     place.remount_unchanged();
     assert_eq!(place.run("crates/target/release/ask"), "the answer is 42\n");
+}
+
+/// Where the tools of this very build are, whatever the home of the user in the mount is.
+fn tools() -> String {
+    let found = std::process::Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().trim().to_owned()
+}
+
+/// Set where there is time to build all of it.
+const ITSELF: &str = "SLOTFS_TEST_BUILD_ITSELF";
+
+#[test]
+fn slotfs_is_built_in_a_mount_of_slotfs() {
+    let Some(place) = Workplace::new() else { return };
+    let package = if std::env::var_os(ITSELF).is_some() { "slotfs" } else { "slotfs-policy" };
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display();
+    let crates = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
+    let script = format!(
+        "unset ${{!CARGO@}} ${{!RUST@}}
+         export PATH={}/bin:$PATH CARGO_HOME={} CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+         mkdir itself; cd itself
+         tar -C {sources} --exclude=./target --exclude=./.git -cf - . | tar -xf -
+         cargo build --offline --locked --jobs 2 --package {package} \\
+             --config 'profile.dev.package.\"*\".opt-level=0' 2>&1
+         ! [ -e target/debug/slotfs ] || target/debug/slotfs --version",
+        tools(),
+        crates.unwrap()
+    );
+    let said = place.run(&script);
+    let version = format!("slotfs {}", env!("CARGO_PKG_VERSION"));
+    let last = said.lines().last().unwrap();
+    let expected = if package == "slotfs" { version.as_str() } else { "Finished" };
+    assert!(last.trim_start().starts_with(expected), "{said}");
 }
