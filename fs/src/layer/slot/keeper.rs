@@ -104,7 +104,17 @@ impl Keeper {
 
     /// Tells it that nobody reads any more: what is left need not wait for quiet.
     pub fn leave_alone(&self) {
-        self.shared.lock().alone = true;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_at_work = thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        drop(thread);
+        let mut state = self.shared.lock();
+        state.alone = true;
+        if !is_at_work {
+            // There was no thread to be had, or it panicked: nobody will get to it, so nobody is to wait for it.
+            state.queue.clear();
+            state.busy = false;
+        }
+        drop(state);
         self.shared.changed.notify_all();
     }
 
