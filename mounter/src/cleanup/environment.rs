@@ -86,6 +86,8 @@ pub struct Environment {
     pub written: TreeSize,
     /// Whether files are unpacked.
     pub unpacked: bool,
+    /// How many snapshots are kept of what was written.
+    pub snapshots: u64,
     /// When it was last used.
     pub used: Option<SystemTime>,
     /// Who uses it.
@@ -124,6 +126,7 @@ impl Environment {
             used: last_used(&listed, content),
             unfinished: !is_foreign && in_use.is_none() && is_unfinished(&listed),
             unpacked: content.files > 0,
+            snapshots: if is_foreign { 0 } else { session::snapshot::count(workenv) },
             written,
             in_use,
             droppable,

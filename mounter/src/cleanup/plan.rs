@@ -239,6 +239,7 @@ fn facts(
         strategy,
         unfinished: environment.unfinished,
         has_droppable_writes: environment.droppable.is_some(),
+        has_snapshots: environment.snapshots > 0,
     }
 }
 

@@ -445,6 +445,11 @@ fn is_name(name: &str) -> bool {
     starts_well && name.len() <= LONGEST_NAME && name.bytes().all(is_good)
 }
 
+/// Counts the snapshots of `workenv`, also those that cannot be read; where they cannot be listed, there is one.
+pub(crate) fn count(workenv: &Workenv) -> u64 {
+    names_in(&workenv.snapshots()).map_or(1, |names| names.iter().filter(|name| is_name(name)).count() as u64)
+}
+
 fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -23,6 +23,9 @@ pub struct EnvironmentFacts {
     pub unfinished: bool,
     /// Whether it has slots whose writes go by a clean (`cached` and all that go earlier).
     pub has_droppable_writes: bool,
+    /// Whether snapshots of what was written are kept with it: whoever asked for them did so to have them later, so
+    /// nothing but another wish takes them.
+    pub has_snapshots: bool,
 }
 
 /// Something in the shared store: decoded content or a slot index.
@@ -144,12 +147,13 @@ pub fn plan(environments: &[EnvironmentFacts], contents: &[ContentFacts], wish: 
 }
 
 fn reason_for(environment: &EnvironmentFacts, wish: Wish) -> Option<Reason> {
-    if environment.unfinished && !environment.in_use {
+    if environment.unfinished && !environment.in_use && !environment.has_snapshots {
         return Some(Reason::Unfinished);
     }
     match wish {
         Wish::Everything => Some(Reason::Asked),
         Wish::OlderThan(limit) => (environment.idle >= limit).then_some(Reason::OlderThanAsked),
+        Wish::ByStrategy | Wish::Budget(_) if environment.has_snapshots => None,
         Wish::ByStrategy | Wish::Budget(_) => {
             environment.strategy.is_expired(environment.idle).then_some(Reason::Expired)
         }
@@ -161,7 +165,8 @@ fn reason_for(environment: &EnvironmentFacts, wish: Wish) -> Option<Reason> {
 fn shrink(plan: &mut CleanupPlan, environments: &[EnvironmentFacts], contents: &[ContentFacts], limit: u64) {
     let mut candidates: Vec<&EnvironmentFacts> = environments
         .iter()
-        .filter(|environment| !environment.in_use && !is_removed(plan, &environment.name))
+        .filter(|environment| !environment.in_use && !environment.has_snapshots)
+        .filter(|environment| !is_removed(plan, &environment.name))
         .collect();
     candidates.sort_by(|left, right| right.idle.cmp(&left.idle).then_with(|| left.name.cmp(&right.name)));
     for environment in candidates {

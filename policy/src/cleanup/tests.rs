@@ -15,6 +15,7 @@ fn environment(name: &str, bytes: u64, idle: u64) -> EnvironmentFacts {
         strategy: Strategy::Balanced,
         unfinished: false,
         has_droppable_writes: false,
+        has_snapshots: false,
     }
 }
 
@@ -44,6 +45,7 @@ fn each_wish_removes_what_it_says() {
         EnvironmentFacts { in_use: true, ..environment("running", 5, 40) },
         EnvironmentFacts { unfinished: true, ..environment("torn", 3, 0) },
         EnvironmentFacts { has_droppable_writes: true, ..environment("caching", 7, 2) },
+        EnvironmentFacts { has_snapshots: true, unfinished: true, ..environment("remembered", 50, 500) },
     ];
     let table: [Row; 4] = [
         (
@@ -54,6 +56,7 @@ fn each_wish_removes_what_it_says() {
                 ("kept", Reason::Asked),
                 ("torn", Reason::Unfinished),
                 ("caching", Reason::Asked),
+                ("remembered", Reason::Asked),
             ],
             &[],
             &["running"],
@@ -64,6 +67,7 @@ fn each_wish_removes_what_it_says() {
                 ("old", Reason::OlderThanAsked),
                 ("kept", Reason::OlderThanAsked),
                 ("torn", Reason::Unfinished),
+                ("remembered", Reason::OlderThanAsked),
             ],
             &["caching"],
             &["running"],
@@ -75,7 +79,7 @@ fn each_wish_removes_what_it_says() {
             &["running"],
         ),
         (
-            Wish::Budget(20),
+            Wish::Budget(70),
             &[
                 ("old", Reason::Expired),
                 ("torn", Reason::Unfinished),
@@ -139,12 +143,13 @@ fn a_budget_counts_shared_content_once_and_only_while_it_stays() {
 }
 
 fn any_environment() -> impl Generator<Value = EnvironmentFacts> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     ("[a-f]", 0..500_u64, 0..60_u64, 0..4_usize, flags).prop_map(|(name, bytes, idle, strategy, flags)| {
         EnvironmentFacts {
             in_use: flags.0,
             unfinished: flags.1,
             has_droppable_writes: flags.2,
+            has_snapshots: flags.3,
             strategy: Strategy::ALL[strategy],
             ..environment(&name, bytes, idle)
         }

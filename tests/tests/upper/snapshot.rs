@@ -151,6 +151,34 @@ fn a_snapshot_of_another_build_stays_where_it_is() {
     assert!(home.session("app").join("snapshots/one/upper/note").is_file());
 }
 
+#[test]
+fn a_clean_takes_snapshots_only_when_asked_for_all() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let (home, root) = mounted();
+    fs::write(root.join("note"), "kept").unwrap();
+    unmount(&home);
+    home.run(["snapshot", "app", "one"]).success();
+    // As good as new: without the snapshot there would be nothing to keep.
+    home.run(["reset", "app", "-y"]).success();
+    let listed = |more: &[&str]| -> Value {
+        let words = ["clean", "--dry-run", "--json"].iter().chain(more);
+        serde_json::from_str(&home.run(words).success().stdout).unwrap()
+    };
+    assert_eq!(listed(&[])["environments"].as_array().unwrap().len(), 0);
+    home.run(["clean", "-y"]).success();
+    home.run(["restore", "app", "one", "-y"]).success();
+    assert_eq!(fs::read_to_string(home.session("app").join("upper/note")).unwrap(), "kept");
+    assert_eq!(listed(&["--all"])["environments"][0]["reason"], "asked");
+    let told = home.run(["remove", "app", "--dry-run", "--json"]).success().stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["environments"][0]["snapshots"], 1);
+    home.run(["snapshot", "app", "one", "--delete", "-y"]).success();
+    home.run(["reset", "app", "-y"]).success();
+    assert_eq!(listed(&[])["environments"][0]["reason"], "unfinished");
+}
+
 /// Writes enough that making or putting back a snapshot takes a moment.
 fn much(root: &Path) {
     write(root);

@@ -25,7 +25,7 @@ use crate::workenv::Cache;
 /// Without options: work environments that nobody used for as long as the strategy keeps them (`balanced`: 30 days),
 /// those that were never finished, what was written over `cached` slots, and decoded content that no environment
 /// refers to. Everything can be made again from the packages, except what programs wrote in an environment that goes.
-/// What is in use stays. On a terminal it is shown and asked for first.
+/// What is in use stays, and so does an environment with snapshots. On a terminal it is shown and asked for first.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Remove every environment that nobody used for so many days
@@ -242,11 +242,16 @@ pub(super) fn counted(count: u64, what: &str) -> String {
 
 fn question(plan: &Plan) -> String {
     let written: u64 = plan.removals.iter().map(|removal| removal.environment.written.files).sum();
-    if written == 0 {
-        return "remove that?".into();
-    }
-    let go = if written == 1 { "goes" } else { "go" };
-    format!("{} in these environments {go} for good; remove all that?", counted(written, "file"))
+    let snapshots: u64 = plan.removals.iter().map(|removal| removal.environment.snapshots).sum();
+    let (files, kept) = (counted(written, "file"), counted(snapshots, "snapshot"));
+    let what = match (written, snapshots) {
+        (0, 0) => return "remove that?".into(),
+        (_, 0) => files,
+        (0, _) => kept,
+        (_, _) => format!("{files} and {kept}"),
+    };
+    let go = if written + snapshots == 1 { "goes" } else { "go" };
+    format!("{what} in these environments {go} for good; remove all that?")
 }
 
 impl Report {

@@ -63,6 +63,8 @@ struct Reported {
     written_files: u64,
     /// Bytes of them.
     written_bytes: u64,
+    /// Snapshots that are kept with it.
+    snapshots: u64,
     /// All bytes.
     bytes: u64,
 }
@@ -122,19 +124,25 @@ fn show(environments: &[Environment], context: &Context) -> Result<(), Failure> 
 }
 
 fn question(environments: &[Environment]) -> String {
-    let files = environments.iter().map(|environment| environment.written.files).sum();
+    let files: u64 = environments.iter().map(|environment| environment.written.files).sum();
     let bytes = environments.iter().map(|environment| environment.written.bytes).sum();
     let what = match environments {
         [one] => format!("`{}`", one.listed.workenv.name()),
         several => counted(several.len() as u64, "environment"),
     };
-    if files == 0 {
-        return format!("nothing was written there; remove {what}?");
-    }
+    let snapshots: u64 = environments.iter().map(|environment| environment.snapshots).sum();
     let unpacked = environments.iter().any(|environment| environment.unpacked);
     let how = if unpacked { "unpacked or written" } else { "written" };
-    let go = if files == 1 { "goes" } else { "go" };
-    format!("{} {how} there, {}, {go} for good; remove {what}?", counted(files, "file"), human_size(bytes))
+    let written = format!("{} {how} there, {},", counted(files, "file"), human_size(bytes));
+    let kept = counted(snapshots, "snapshot");
+    match (files, snapshots) {
+        (0, 0) => format!("nothing was written there; remove {what}?"),
+        (0, 1) => format!("1 snapshot goes for good; remove {what}?"),
+        (0, _) => format!("{kept} go for good; remove {what}?"),
+        (1, 0) => format!("{written} goes for good; remove {what}?"),
+        (_, 0) => format!("{written} go for good; remove {what}?"),
+        (_, _) => format!("{written} and {kept} go for good; remove {what}?"),
+    }
 }
 
 fn reported(environment: &Environment) -> Reported {
@@ -145,6 +153,7 @@ fn reported(environment: &Environment) -> Reported {
         content: workenv.content().display().to_string(),
         written_files: environment.written.files,
         written_bytes: environment.written.bytes,
+        snapshots: environment.snapshots,
         bytes: environment.bytes,
     }
 }
