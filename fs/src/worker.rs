@@ -31,6 +31,19 @@ pub fn spawn_small<T: Send + 'static>(
     spawn_built(Builder::new().name(name.to_owned()).stack_size(256 << 10), work)
 }
 
+/// Lets others go first from now on, where the system can do that for a single thread: what this one does is waited for by
+/// nobody.
+pub fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(PATIENCE) {
+        tracing::debug!("cannot lower the priority of a thread: {error}");
+    }
+}
+
+/// What is added to the nice value (nice(2), which on Linux is the thread's): a third of a processor that others want.
+#[cfg(target_os = "linux")]
+const PATIENCE: i32 = 5;
+
 fn spawn_built<T: Send + 'static>(
     builder: Builder,
     work: impl FnOnce() -> T + Send + 'static,

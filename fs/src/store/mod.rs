@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::disk::digest::Digest;
 use crate::disk::{Context, DiskError, atomic};
 
-pub use self::batch::Batch;
+pub use self::batch::{Batch, ObjectFile};
 pub use self::layout::FOLDER;
 pub use self::usage::{Usage, sweep};
 pub use self::writer::{ObjectWriter, Staged};

@@ -23,6 +23,18 @@ fn content(file: Option<File>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The content of an object that waits in the batch.
+fn waiting(batch: &Batch, digest: &Digest, length: usize) -> Option<Vec<u8>> {
+    Some(bytes_of(&batch.staged(digest).unwrap()?, length))
+}
+
+fn bytes_of(object: &ObjectFile, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let range = crate::disk::range::FileRange::new(Arc::clone(&object.file), object.start, length as u64);
+    range.unwrap().read_exact_at(0, &mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn objects_are_readable_when_added_and_in_the_store_when_published() {
     let folder = tempfile::tempdir().unwrap();
@@ -32,10 +44,17 @@ fn objects_are_readable_when_added_and_in_the_store_when_published() {
     let digests = [put(&batch, &[b"hello ", b"world"]), put(&batch, &[&large, b"end"]), put(&batch, &[])];
     assert_eq!(digests[0], Digest::of(b"hello world"));
     assert!(!store.contains(&digests[0]));
-    assert_eq!(content(batch.object(&digests[0]).unwrap()).unwrap(), b"hello world");
+    assert_eq!(waiting(&batch, &digests[0], 11).unwrap(), b"hello world");
+    assert!(waiting(&batch, &digests[1], large.len() + 3).unwrap().ends_with(b"end"));
+    let second = put(&batch, &[b"one ", b"more"]);
+    let kept = batch.staged(&second).unwrap().unwrap();
+    assert!(!kept.is_whole, "small contents share a file for now");
     batch.publish().unwrap();
+    assert!(batch.staged(&second).unwrap().is_none());
+    assert_eq!(bytes_of(&kept, 8), b"one more", "who has it open keeps it");
+    assert_eq!(content(store.object(&second).unwrap()).unwrap(), b"one more");
     assert_eq!(content(store.object(&digests[0]).unwrap()).unwrap(), b"hello world");
-    assert_eq!(content(batch.object(&digests[1]).unwrap()).unwrap().len(), large.len() + 3);
+    assert_eq!(content(store.object(&digests[1]).unwrap()).unwrap().len(), large.len() + 3);
     assert_eq!(content(store.object(&digests[2]).unwrap()).unwrap(), b"");
     let file = store.object(&digests[0]).unwrap().unwrap();
     assert!(file.metadata().unwrap().permissions().readonly());
@@ -48,7 +67,7 @@ fn objects_are_readable_when_added_and_in_the_store_when_published() {
             ControlFlow::Continue(())
         })
         .unwrap();
-    assert_eq!(seen.len(), 3);
+    assert_eq!(seen.len(), 4);
     assert_eq!(store.remove(&digests[0]).unwrap(), 11);
     assert_eq!(store.remove(&digests[0]).unwrap(), 0);
     assert!(store.object(&digests[0]).unwrap().is_none());
@@ -118,7 +137,9 @@ fn holes_count_as_zeros() {
         assert_eq!(staged.digest, Digest::of(&expected));
         let digest = staged.digest;
         batch.add(staged).unwrap();
-        assert!(content(batch.object(&digest).unwrap()).unwrap() == expected);
+        assert!(waiting(&batch, &digest, expected.len()).unwrap() == expected);
+        batch.publish().unwrap();
+        assert!(content(store.object(&digest).unwrap()).unwrap() == expected);
     }
 }
 

@@ -6,14 +6,17 @@
 //! **Invariant:** only this user and root are heard; and when a caller is gone, nothing of what it asked for goes on but
 //! what was to be finished in any case.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use slotfs_fs::disk::unix::own_ids;
 use slotfs_fs::disk::{Context, DiskError};
@@ -115,15 +118,18 @@ pub enum ControlError {
 #[derive(Debug)]
 pub(super) struct Listening {
     shared: Arc<Shared>,
-    directory: PathBuf,
+    path: PathBuf,
+    /// Where the socket's name leads: the directory may be gone by the end, and another's socket be there.
+    made: Option<(u64, u64)>,
     thread: JoinHandle<()>,
+    /// The thread waits for a caller or for this to be closed. A caller could not wake it where the name is gone.
+    wake: PipeWriter,
 }
 
 #[derive(Debug)]
 struct Shared {
     place: Place,
     control: Control,
-    over: AtomicBool,
     callers: Mutex<Vec<Caller>>,
 }
 
@@ -140,31 +146,29 @@ impl Listening {
     /// There can be no socket.
     pub(super) fn start(place: &Place, control: Control) -> Result<Self, DiskError> {
         let directory = place.workenv().own_directory();
-        let listener = socket::listen(&directory, NAME).context("listen at", directory.join(NAME))?;
-        let shared = Arc::new(Shared {
-            place: place.clone(),
-            control,
-            over: AtomicBool::new(false),
-            callers: Mutex::default(),
-        });
+        let path = directory.join(NAME);
+        let listener = socket::listen(&directory, NAME).context("listen at", &path)?;
+        // It is waited for together with the end.
+        listener.set_nonblocking(true).context("listen at", &path)?;
+        let made = identity_of(&path);
+        let shared = Arc::new(Shared { place: place.clone(), control, callers: Mutex::default() });
         let heard = Arc::clone(&shared);
-        let thread = super::thread("control", move || accept(&heard, &listener))
-            .context("listen at", directory.join(NAME))?;
-        Ok(Self { shared, directory, thread })
+        let (over, wake) = io::pipe().context("listen at", &path)?;
+        let thread =
+            super::thread("control", move || accept(&heard, &listener, &over)).context("listen at", &path)?;
+        Ok(Self { shared, path, made, thread, wake })
     }
 
     /// Hears nobody any more, and waits until what is being done is done.
     pub(super) fn stop(self) {
-        self.shared.over.store(true, Ordering::Relaxed);
-        // Whoever waits for a caller gets one.
-        let woken = socket::connect(&self.directory, NAME);
-        if let Err(error) = &woken {
-            tracing::warn!("nobody listens for callers: {error}");
-        }
+        drop(self.wake);
         if self.thread.join().is_err() {
             tracing::error!("the thread that listens for callers panicked");
         }
-        if let Err(error) = std::fs::remove_file(self.directory.join(NAME)) {
+        if self.made.is_some()
+            && identity_of(&self.path) == self.made
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::debug!("cannot remove the socket: {error}");
         }
         let callers = std::mem::take(&mut *self.shared.callers());
@@ -250,21 +254,35 @@ fn cause_of(error: &TakeBackError) -> FailureCause {
     }
 }
 
-fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
+/// Returns which file has this name.
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Hears callers until the other end of `over` is closed.
+fn accept(shared: &Arc<Shared>, listener: &UnixListener, over: &PipeReader) {
     loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+        let ready = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut waited = [ready(over.as_fd()), ready(listener.as_fd())];
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) if waited[0].any().unwrap_or(true) => return,
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => {
-                tracing::warn!("cannot hear a caller: {error}");
+                tracing::warn!("cannot wait for callers: {error}");
+                return;
+            }
+        }
+        let heard = match listener.accept() {
+            Ok((stream, _)) => stream.set_nonblocking(false).and_then(|()| welcome(shared, stream)),
+            // Who wanted something has thought better of it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => {
                 // Too many open files, most likely.
                 std::thread::sleep(Duration::from_millis(100));
-                continue;
+                Err(error)
             }
         };
-        if shared.over.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Err(error) = welcome(shared, stream) {
+        if let Err(error) = heard {
             tracing::warn!("cannot hear a caller: {error}");
         }
     }

@@ -34,6 +34,7 @@ use crate::slot::index::Identity;
 use crate::slot::seek::{Plan, Stream};
 use crate::slot::tree::tables;
 use crate::slot::{Notice, NoticeKind, SlotError};
+use crate::store::ObjectFile;
 
 pub use self::keeper::{Keeper, KeeperOptions};
 pub use self::options::{SlotHome, SlotOptions, SlotStatistics};
@@ -62,9 +63,9 @@ struct Inner {
     /// Mode and time of a file slot, which are not in its bytes.
     file: Option<(u32, Timestamp)>,
     /// Objects opened last, the newest at the end.
-    objects: Mutex<Vec<(u32, Arc<File>)>>,
+    objects: Mutex<Vec<(u32, ObjectFile)>>,
     kept: Mutex<Kept>,
-    /// Held while contents that readers wait for are put into the store.
+    /// ObjectFile while contents that readers wait for are put into the store.
     storing: Mutex<()>,
     stored: AtomicU64,
 }
@@ -384,7 +385,8 @@ impl Layer for SlotLayer {
                 return Ok(None);
             }
             let content = self.0.content(view, node.0)?;
-            Ok(self.0.open_object(view, node.0, &content)?)
+            let held = self.0.open_object(view, node.0, &content)?;
+            Ok(held.filter(|held| held.is_whole).map(|held| held.file))
         })
     }
 

@@ -1,7 +1,6 @@
 //! Reading a file: from the index itself, the store, the package or a decoder, in that order.
 
-use std::fs::File;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::Inner;
 use super::state::View;
@@ -13,6 +12,7 @@ use crate::slot::scan::{Extent, ZipContent};
 use crate::slot::seek::{Points, Stream};
 use crate::slot::tree::tables;
 use crate::slot::tree::{FileContent, Place};
+use crate::store::ObjectFile;
 
 /// Open objects kept, so that reading on does not look them up again.
 const OPEN_OBJECTS: usize = 64;
@@ -61,8 +61,8 @@ impl Inner {
             buffer.copy_from_slice(source.ok_or(SlotError::Mismatch { what: "length" })?);
             return Ok(count);
         }
-        if let Some(object) = self.object_for(view, node, &content)? {
-            let range = FileRange::new(object, 0, content.size);
+        if let Some(held) = self.object_for(view, node, &content)? {
+            let range = FileRange::new(held.file, held.start, content.size);
             let read = range.map(|range| range.read_exact_at(offset, buffer));
             if read.is_some_and(|read| read.is_ok()) {
                 return Ok(count);
@@ -100,12 +100,12 @@ impl Inner {
         view: &View,
         node: u32,
         content: &FileContent,
-    ) -> Result<Option<Arc<File>>, SlotError> {
+    ) -> Result<Option<ObjectFile>, SlotError> {
         if self.home.store.is_none() || self.is_at_hand(content) {
             return Ok(None);
         }
-        if let Some(file) = self.open_object(view, node, content)? {
-            return Ok(Some(file));
+        if let Some(held) = self.open_object(view, node, content)? {
+            return Ok(Some(held));
         }
         let must_store = match content.place {
             Place::Zip(ZipContent { method, size, .. }) => method != 0 && size > LARGE_ENTRY,
@@ -117,43 +117,47 @@ impl Inner {
         Ok(self.open_object(view, node, content)?)
     }
 
-    /// Opens the store's file for a content, if it has one.
+    /// Opens the object of a content, if there is one.
     pub(super) fn open_object(
         &self,
         view: &View,
         node: u32,
         content: &FileContent,
-    ) -> Result<Option<Arc<File>>, DiskError> {
+    ) -> Result<Option<ObjectFile>, DiskError> {
         let Some(digest) = content.digest.or_else(|| self.learned(node)) else { return Ok(None) };
         let mut open = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(known, _)| *known == node) {
             let entry = open.remove(at);
-            let file = Arc::clone(&entry.1);
+            let held = entry.1.clone();
             open.push(entry);
-            return Ok(Some(file));
+            return Ok(Some(held));
         }
         drop(open);
-        let Some(file) = self.find_object(view, &digest, content.size)? else { return Ok(None) };
-        let file = Arc::new(file);
+        let Some(held) = self.find_object(view, &digest, content.size)? else { return Ok(None) };
+        if !held.is_whole {
+            // It goes as soon as what is in it has files of its own.
+            return Ok(Some(held));
+        }
         let mut open = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= OPEN_OBJECTS {
             open.remove(0);
         }
-        open.push((node, Arc::clone(&file)));
-        Ok(Some(file))
+        open.push((node, held.clone()));
+        Ok(Some(held))
     }
 
-    fn find_object(&self, view: &View, digest: &Digest, size: u64) -> Result<Option<File>, DiskError> {
+    fn find_object(&self, view: &View, digest: &Digest, size: u64) -> Result<Option<ObjectFile>, DiskError> {
         let staged = match view {
             View::Growing(growing) => growing.batch.clone().or_else(|| self.staging()),
             View::Ready(_) => self.staging(),
         };
         if let Some(batch) = staged
-            && let Some(file) = batch.staged(digest)?
+            && let Some(held) = batch.staged(digest)?
         {
-            return Ok(Some(file));
+            return Ok(Some(held));
         }
-        self.home.store.as_ref().map_or(Ok(None), |store| store.object_of(digest, size))
+        let Some(store) = &self.home.store else { return Ok(None) };
+        Ok(store.object_of(digest, size)?.map(ObjectFile::whole))
     }
 }
 

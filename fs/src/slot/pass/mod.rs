@@ -22,6 +22,7 @@ use super::tree::GrowingTree;
 use super::{Limits, SlotError, chain, memory};
 use crate::package::{Container, SlotSource};
 use crate::store::{Batch, Store};
+use crate::worker;
 
 pub use self::record::INLINE;
 pub use self::survey::Survey;
@@ -63,6 +64,8 @@ impl Pass {
         ending.0.tell(&result);
         drop((ending, turn));
         let decoded = result?;
+        // Nobody waits for what is left.
+        worker::step_back();
         // Nor may it be made of bytes that are still being hashed.
         stored.check_whole().map_err(SlotError::from_read)?;
         if let Some(batch) = &self.batch
