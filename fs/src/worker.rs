@@ -40,9 +40,9 @@ pub fn step_back() {
     }
 }
 
-/// What is added to the nice value (nice(2), which on Linux is the thread's): a third of a processor that others want.
+/// What is added to the nice value (nice(2), which on Linux is the thread's): a tenth of a processor that others want.
 #[cfg(target_os = "linux")]
-const PATIENCE: i32 = 5;
+const PATIENCE: i32 = 10;
 
 fn spawn_built<T: Send + 'static>(
     builder: Builder,

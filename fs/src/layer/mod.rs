@@ -77,7 +77,7 @@ pub trait Layer: Send + Sync + Debug {
     fn attributes(&self, node: LayerNode) -> Result<Attributes, LayerError>;
 
     /// Visits the entries of `directory` whose name is greater than `after`, in byte order, without `.` and
-    /// `..`, until told to stop. Waits until the layer is settled.
+    /// `..`, until told to stop. While the layer is being indexed this waits until all its names are known.
     ///
     /// # Errors
     /// The layer is damaged, or the host refused.

@@ -103,12 +103,8 @@ impl Batch {
         // Nobody else uses this name; a left-over of an earlier process of this number is ours now.
         let lock = FileLock::wait(&lock_path, Mode::Exclusive)?;
         fs::create_dir_all(&folder).context("create the directory", &folder)?;
-        let waiting = Waiting {
-            objects: HashMap::new(),
-            bytes: 0,
-            since: Instant::now(),
-            publishing: HashMap::new(),
-        };
+        let waiting =
+            Waiting { objects: HashMap::new(), bytes: 0, since: Instant::now(), publishing: HashMap::new() };
         let shelf = Shelf {
             store,
             folder,
@@ -291,7 +287,13 @@ impl Shelf {
     }
 
     /// Gives a content of the spool a file of its own.
-    fn unspool(&self, spool: &Spool, start: u64, length: u64, digest: &Digest) -> Result<Temporary, DiskError> {
+    fn unspool(
+        &self,
+        spool: &Spool,
+        start: u64,
+        length: u64,
+        digest: &Digest,
+    ) -> Result<Temporary, DiskError> {
         let (temporary, mut file) = Temporary::create(self.path())?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         FileRange::new(Arc::clone(&spool.file), start, length)

@@ -139,7 +139,7 @@ impl Inner {
     /// Puts a content into the store because it cannot be read well otherwise; `false` when that failed.
     pub(super) fn store_now(&self, view: &View, node: u32, content: &FileContent) -> bool {
         let _one_at_a_time = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.open_object(view, node, content).is_ok_and(|file| file.is_some()) {
+        if self.open_object(node, content).is_ok_and(|file| file.is_some()) {
             return true;
         }
         let result = match view {

@@ -307,7 +307,7 @@ impl Inner {
     fn keep(&self, node: u32) -> Result<(), SlotError> {
         let view = self.state.view();
         let content = self.content(&view, node)?;
-        if self.open_object(&view, node, &content)?.is_some() {
+        if self.open_object(node, &content)?.is_some() {
             return Ok(());
         }
         self.stage(&view, node)
@@ -339,20 +339,28 @@ impl Layer for SlotLayer {
         }
         let mut last: Option<Vec<u8>> = after.map(<[u8]>::to_vec);
         loop {
-            let index = self.0.state.wait().map_err(|error| self.0.fail(error, directory.0))?;
             let from = last.clone();
-            let result = index.entries(directory.0, from.as_deref(), &mut |name, node, kind| {
+            let mut shown = |name: &[u8], node, kind| {
                 if !self.0.is_shown(kind) {
                     return ControlFlow::Continue(());
                 }
                 last = Some(name.to_vec());
                 visit(name, LayerNode(node), kind)
-            });
-            match result {
-                Ok(()) => return Ok(()),
+            };
+            let view = self.0.state.view();
+            let result = match &view {
+                View::Ready(index) => {
+                    index.entries(directory.0, from.as_deref(), &mut shown).map_err(SlotError::from)
+                }
+                // All names are met before the index is made of them.
+                View::Growing(growing) => growing.tree.entries(directory.0, from.as_deref(), &mut shown),
+            };
+            match (result, view) {
+                (Ok(()), _) => return Ok(()),
                 // Goes on behind the last entry that was visited.
-                Err(error) if self.0.state.rebuild(&index, &error) => {}
-                Err(error) => return Err(self.0.fail(error.into(), directory.0)),
+                (Err(SlotError::Index(error)), View::Ready(index))
+                    if self.0.state.rebuild(&index, &error) => {}
+                (Err(error), _) => return Err(self.0.fail(error, directory.0)),
             }
         }
     }
@@ -385,7 +393,7 @@ impl Layer for SlotLayer {
                 return Ok(None);
             }
             let content = self.0.content(view, node.0)?;
-            let held = self.0.open_object(view, node.0, &content)?;
+            let held = self.0.open_object(node.0, &content)?;
             Ok(held.filter(|held| held.is_whole).map(|held| held.file))
         })
     }

@@ -104,7 +104,7 @@ impl Inner {
         if self.home.store.is_none() || self.is_at_hand(content) {
             return Ok(None);
         }
-        if let Some(held) = self.open_object(view, node, content)? {
+        if let Some(held) = self.open_object(node, content)? {
             return Ok(Some(held));
         }
         let must_store = match content.place {
@@ -114,13 +114,12 @@ impl Inner {
         if !must_store || !self.store_now(view, node, content) {
             return Ok(None);
         }
-        Ok(self.open_object(view, node, content)?)
+        Ok(self.open_object(node, content)?)
     }
 
     /// Opens the object of a content, if there is one.
     pub(super) fn open_object(
         &self,
-        view: &View,
         node: u32,
         content: &FileContent,
     ) -> Result<Option<ObjectFile>, DiskError> {
@@ -133,7 +132,7 @@ impl Inner {
             return Ok(Some(held));
         }
         drop(open);
-        let Some(held) = self.find_object(view, &digest, content.size)? else { return Ok(None) };
+        let Some(held) = self.find_object(&digest, content.size)? else { return Ok(None) };
         if !held.is_whole {
             // It goes as soon as what is in it has files of its own.
             return Ok(Some(held));
@@ -146,15 +145,11 @@ impl Inner {
         Ok(Some(held))
     }
 
-    fn find_object(&self, view: &View, digest: &Digest, size: u64) -> Result<Option<ObjectFile>, DiskError> {
-        let staged = match view {
-            View::Growing(growing) => growing.batch.clone().or_else(|| self.staging()),
-            View::Ready(_) => self.staging(),
-        };
-        if let Some(batch) = staged
-            && let Some(held) = batch.staged(digest)?
-        {
-            return Ok(Some(held));
+    fn find_object(&self, digest: &Digest, size: u64) -> Result<Option<ObjectFile>, DiskError> {
+        for batch in self.state.batch().into_iter().chain(self.staging()) {
+            if let Some(held) = batch.staged(digest)? {
+                return Ok(Some(held));
+            }
         }
         let Some(store) = &self.home.store else { return Ok(None) };
         Ok(store.object_of(digest, size)?.map(ObjectFile::whole))

@@ -2,7 +2,8 @@
 //!
 //! A damaged index is thrown away and made anew while the layer goes on answering: nodes are numbered alike.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::crew;
@@ -15,9 +16,15 @@ use crate::slot::seek::{Plan, PointLog};
 use crate::slot::tree::GrowingTree;
 use crate::slot::{Limits, SlotError};
 use crate::store::Batch;
+use crate::worker;
 
 /// How often one layer makes its index anew before it takes the disk for broken.
 const MOST_REBUILDS: u32 = 3;
+
+/// Contents are written to the store when nobody has read for so long, because the disk has other things to do while a
+/// program starts, or after so long in any case.
+const QUIET: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// What answers now.
 #[derive(Clone, Debug)]
@@ -50,6 +57,11 @@ pub(super) struct SlotState {
     /// One file, stored as it is: all is known without a pass, and no index is made.
     is_plain: bool,
     view: RwLock<View>,
+    /// Has the contents that are not in the store yet.
+    unpublished: Mutex<Option<Arc<Batch>>>,
+    /// When somebody last asked, in milliseconds since `opened`.
+    asked: AtomicU64,
+    opened: Instant,
     progress: Mutex<Progress>,
     settled: Condvar,
 }
@@ -57,6 +69,8 @@ pub(super) struct SlotState {
 #[derive(Debug, Default)]
 struct Progress {
     outcome: Option<Result<(), Arc<str>>>,
+    /// Whether somebody waits for everything to be done.
+    is_awaited: bool,
     rebuilds: u32,
     pass_seconds: Option<f64>,
 }
@@ -105,6 +119,9 @@ impl SlotState {
             limits,
             is_plain,
             view: RwLock::new(view),
+            unpublished: Mutex::default(),
+            asked: AtomicU64::new(0),
+            opened: Instant::now(),
             progress: Mutex::new(Progress { outcome, ..Progress::default() }),
             settled: Condvar::new(),
         });
@@ -117,19 +134,56 @@ impl SlotState {
     /// Runs the pass on a thread of its own.
     fn start(self: &Arc<Self>, pass: Pass) -> Result<(), SlotError> {
         let state = Arc::downgrade(self);
+        *self.unpublished() = pass.batch.clone();
         let run = move || {
             let start = Instant::now();
-            let result = pass.run();
+            let outcome = pass.run();
+            let seconds = start.elapsed().as_secs_f64();
+            let batch = pass.batch.clone();
             drop(pass);
-            if let Some(state) = state.upgrade() {
-                state.settle(result, start.elapsed().as_secs_f64());
+            let Some(state) = state.upgrade() else { return };
+            let outcome = state.answer_from(outcome);
+            let Some(batch) = batch.filter(|_| outcome.is_ok()) else {
+                return state.settle(None, outcome, seconds);
+            };
+            // Everything can be read by now, and whoever reads goes first. Where there is no other thread, this one does it.
+            let finish = Arc::new(move || {
+                state.wait_for_quiet();
+                if let Err(error) = batch.publish() {
+                    tracing::warn!("contents are not stored: {error}");
+                }
+                state.settle(Some(&batch), outcome.clone(), seconds);
+            });
+            let later = Arc::clone(&finish);
+            let beside = worker::spawn("slot-publish", move || {
+                worker::step_back();
+                later();
+            });
+            if beside.is_err() {
+                finish();
             }
         };
         crew::run(Box::new(run)).map_err(|source| SlotError::Thread { source })
     }
 
-    fn settle(&self, result: Result<Index, SlotError>, seconds: f64) {
-        let outcome = match result {
+    /// Waits until nobody reads, or somebody waits for the end.
+    fn wait_for_quiet(&self) {
+        let end = Instant::now() + LONGEST_DELAY;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        while !progress.is_awaited {
+            let asked = self.opened + Duration::from_millis(self.asked.load(Ordering::Relaxed));
+            let left = (asked + QUIET).min(end).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let woken = self.settled.wait_timeout(progress, left);
+            progress = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Answers from the index from now on.
+    fn answer_from(&self, result: Result<Index, SlotError>) -> Result<(), Arc<str>> {
+        match result {
             Ok(index) => {
                 *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::Ready(Arc::new(index));
                 Ok(())
@@ -138,22 +192,45 @@ impl SlotState {
                 tracing::error!("slot `{}` cannot be indexed: {error}", self.slot);
                 Err(Arc::from(error.to_string()))
             }
-        };
+        }
+    }
+
+    /// Tells everybody that nothing is left to do.
+    fn settle(&self, published: Option<&Arc<Batch>>, outcome: Result<(), Arc<str>>, seconds: f64) {
+        let mut unpublished = self.unpublished();
+        if published.is_some_and(|batch| unpublished.as_ref().is_some_and(|other| !Arc::ptr_eq(batch, other)))
+        {
+            // The index was damaged meanwhile, and another pass is at it.
+            return;
+        }
+        *unpublished = None;
+        drop(unpublished);
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.outcome = Some(outcome);
         progress.pass_seconds = Some(seconds);
         self.settled.notify_all();
     }
 
+    fn unpublished(&self) -> MutexGuard<'_, Option<Arc<Batch>>> {
+        self.unpublished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what has contents of this slot that are not in the store yet.
+    pub(super) fn batch(&self) -> Option<Arc<Batch>> {
+        self.unpublished().clone()
+    }
+
     /// Returns what answers now.
     pub(super) fn view(&self) -> View {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.asked.store(now, Ordering::Relaxed);
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the index, which is made unless the slot is plain.
+    /// Waits for the index, which is made unless the slot is plain, and until contents are where they stay.
     pub(super) fn wait(&self) -> Result<Arc<Index>, SlotError> {
         loop {
-            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut progress = self.await_end();
             while progress.outcome.is_none() {
                 progress = self.settled.wait(progress).unwrap_or_else(PoisonError::into_inner);
             }
@@ -167,6 +244,14 @@ impl SlotState {
         }
     }
 
+    fn await_end(&self) -> MutexGuard<'_, Progress> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut progress.is_awaited, true) {
+            self.settled.notify_all();
+        }
+        progress
+    }
+
     /// Tells whether there is nothing to index.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
@@ -174,7 +259,7 @@ impl SlotState {
 
     /// Waits for at most `limit`; tells whether the pass has ended, well or not.
     pub(super) fn wait_for(&self, limit: Duration) -> bool {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = self.await_end();
         let running = |progress: &mut Progress| progress.outcome.is_none();
         let waited = self.settled.wait_timeout_while(progress, limit, running);
         waited.unwrap_or_else(PoisonError::into_inner).0.outcome.is_some()

@@ -1,5 +1,5 @@
 //! One pass over a slot's bytes: entries into the growing tree, points into the log, contents hashed and, where they
-//! cannot be reached at random later, into the store; at the end the index is published.
+//! cannot be reached at random later, into a batch of the store; at the end the index is published, and then the batch.
 //!
 //! **Invariant:** the pass serves nobody and waits for nobody; whoever reads meanwhile asks the tree. However it ends, it
 //! tells the tree and the log, so that nobody waits for ever.
@@ -22,7 +22,6 @@ use super::tree::GrowingTree;
 use super::{Limits, SlotError, chain, memory};
 use crate::package::{Container, SlotSource};
 use crate::store::{Batch, Store};
-use crate::worker;
 
 pub use self::record::INLINE;
 pub use self::survey::Survey;
@@ -42,7 +41,8 @@ pub struct Pass {
     pub points: Arc<PointLog>,
     /// Makes the index.
     pub writer: Arc<IndexWriter>,
-    /// Receives contents of a [`Plan::Store`]; they can be read from here before they are published.
+    /// Receives contents of a [`Plan::Store`]; they can be read from here until the caller publishes them, after the
+    /// pass. If a crash takes them before, they are made anew in one more pass.
     pub batch: Option<Arc<Batch>>,
     /// What it may cost.
     pub limits: Limits,
@@ -64,15 +64,8 @@ impl Pass {
         ending.0.tell(&result);
         drop((ending, turn));
         let decoded = result?;
-        // Nobody waits for what is left.
-        worker::step_back();
         // Nor may it be made of bytes that are still being hashed.
         stored.check_whole().map_err(SlotError::from_read)?;
-        if let Some(batch) = &self.batch
-            && let Err(error) = batch.publish()
-        {
-            tracing::warn!("contents are not stored: {error}");
-        }
         let nodes = self.tree.nodes();
         let index = self.writer.finish(&self.identity, &nodes, &self.points.records(), decoded)?;
         tracing::debug!(

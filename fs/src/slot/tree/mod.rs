@@ -17,6 +17,7 @@ use self::place::blank;
 use self::record::flags;
 use crate::disk::digest::Digest;
 use crate::node::{Attributes, Kind, Timestamp};
+use crate::slot::index::Visit;
 use crate::slot::scan::Entry;
 use crate::slot::{Limits, Notice, SlotError};
 
@@ -181,6 +182,22 @@ impl GrowingTree {
     /// The pass failed before it met the name.
     pub fn lookup(&self, directory: u32, name: &[u8]) -> Result<Option<u32>, SlotError> {
         self.wait(|nodes| nodes.child(directory, name))
+    }
+
+    /// Visits the entries of `directory` whose name is greater than `after`, in byte order, until told to stop. Waits
+    /// until the pass has met them all.
+    ///
+    /// # Errors
+    /// The pass failed.
+    pub fn entries(
+        &self,
+        directory: u32,
+        after: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), SlotError> {
+        self.wait_until_ended()?;
+        self.nodes().visit(directory, after, visit);
+        Ok(())
     }
 
     /// Returns the attributes of `node`; waits for the length of a single file.

@@ -1,15 +1,17 @@
 //! The tables of a tree while it grows, and the look-up of a name in a directory.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::sync::OnceLock;
 
 use zerocopy::IntoBytes;
 
 use super::record::{EntryRecord, ExtentRecord, NodeRecord, ZipRecord, join, kind_code};
 use super::tables::{Table, Tables};
 use crate::node::Kind;
-use crate::slot::index::IndexError;
+use crate::slot::index::{IndexError, Visit};
 use crate::slot::{Notice, NoticeKind};
 
 /// No entry.
@@ -30,6 +32,8 @@ pub struct Nodes {
     pub(super) notices: Vec<Notice>,
     /// Names in directories; the place of a removed one is [`NONE`] in `node`.
     entries: Vec<Named>,
+    /// The entries that are left, by directory and name; made when it is first asked for after a change.
+    order: OnceLock<Vec<u32>>,
     /// Hash of parent and name to the first of a list of entries.
     table: HashMap<u64, u32, BuildHasherDefault<Ready>>,
     random: RandomState,
@@ -81,6 +85,7 @@ impl Nodes {
             attributes: Vec::new(),
             notices: Vec::new(),
             entries: Vec::new(),
+            order: OnceLock::new(),
             table: HashMap::default(),
             random: RandomState::new(),
         }
@@ -156,6 +161,7 @@ impl Nodes {
             }
         };
         self.entries.push(Named { parent, node, name: start, next, length });
+        self.order.take();
         let is_directory = self.get(node).kind() == Some(Kind::Directory);
         self.change(node, |record| {
             if record.name_length.get() == 0 {
@@ -176,6 +182,7 @@ impl Nodes {
     pub(super) fn unlink(&mut self, parent: u32, name: &[u8]) {
         let Some(at) = self.find(parent, name) else { return };
         let node = std::mem::replace(&mut self.entries[at].node, NONE);
+        self.order.take();
         let is_directory = self.get(node).kind() == Some(Kind::Directory);
         self.change(node, |record| {
             record.links = record.links.get().saturating_sub(if is_directory { 2 } else { 1 }).into();
@@ -198,22 +205,57 @@ impl Nodes {
         }
     }
 
+    fn order(&self) -> impl Iterator<Item = &Named> {
+        self.sorted().iter().map(|at| &self.entries[*at as usize])
+    }
+
+    fn sorted(&self) -> &[u32] {
+        self.order.get_or_init(|| {
+            let mut order: Vec<u32> =
+                (0..).zip(&self.entries).filter(|(_, entry)| entry.node != NONE).map(|(at, _)| at).collect();
+            let named = |at: u32| {
+                let entry = &self.entries[at as usize];
+                (entry.parent, self.name_of(entry))
+            };
+            order.sort_unstable_by(|left, right| named(*left).cmp(&named(*right)));
+            order
+        })
+    }
+
+    /// Visits the entries of `directory` whose name is greater than `after`, in byte order, until told to stop.
+    pub(super) fn visit(&self, directory: u32, after: Option<&[u8]>, visit: &mut Visit<'_>) {
+        let order = self.sorted();
+        let start = order.partition_point(|at| {
+            let entry = &self.entries[*at as usize];
+            match entry.parent.cmp(&directory) {
+                Ordering::Less => true,
+                Ordering::Equal => after.is_some_and(|after| self.name_of(entry) <= after),
+                Ordering::Greater => false,
+            }
+        });
+        for at in &order[start..] {
+            let entry = &self.entries[*at as usize];
+            let Some(kind) = self.get(entry.node).kind().filter(|_| entry.parent == directory) else {
+                return;
+            };
+            if visit(self.name_of(entry), entry.node, kind).is_break() {
+                return;
+            }
+        }
+    }
+
     /// Returns the final tables: node records whose directories hold their range of the entries, and the entries,
     /// grouped by directory and sorted by name.
     #[must_use]
     pub fn finished(&self) -> (Vec<NodeRecord>, Vec<EntryRecord>) {
-        let mut order: Vec<&Named> = self.entries.iter().filter(|entry| entry.node != NONE).collect();
-        order.sort_unstable_by(|left, right| {
-            left.parent.cmp(&right.parent).then_with(|| self.name_of(left).cmp(self.name_of(right)))
-        });
         let mut records = self.records.clone();
         for record in &mut records {
             if record.kind == kind_code(Kind::Directory) {
                 record.content = join(0, 0);
             }
         }
-        let mut entries = Vec::with_capacity(order.len());
-        for named in order {
+        let mut entries = Vec::with_capacity(self.sorted().len());
+        for named in self.order() {
             let number = u32::try_from(entries.len()).unwrap_or(u32::MAX);
             if let Some(directory) = records.get_mut(named.parent as usize) {
                 let (first, count) = directory.rows();

@@ -48,6 +48,43 @@ fn a_look_up_waits_until_the_name_is_met_or_the_pass_ends() {
 }
 
 #[test]
+fn a_listing_waits_for_the_last_name_and_is_in_order() {
+    let tree = Arc::new(GrowingTree::of_archive(Limits::default()));
+    let listed = |tree: &GrowingTree, directory: u32, after: Option<&[u8]>| {
+        let mut names = Vec::new();
+        tree.entries(directory, after, &mut |name, node, _| {
+            names.push((String::from_utf8(name.to_vec()).unwrap(), node));
+            std::ops::ControlFlow::Continue(())
+        })
+        .map(|()| names)
+    };
+    let early = thread::spawn({
+        let tree = Arc::clone(&tree);
+        move || listed(&tree, 0, None).unwrap()
+    });
+    for path in ["b", "d/z", "a", "d/y", "c"] {
+        tree.place(&file(path)).unwrap();
+    }
+    thread::sleep(Duration::from_millis(10));
+    assert!(!early.is_finished(), "there may be more");
+    // The name stays in the list, once, with its new node.
+    tree.place(&file("a")).unwrap();
+    tree.end(Ok(()));
+    let names: Vec<String> = early.join().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    let folder = tree.lookup(0, b"d").unwrap().unwrap();
+    assert_eq!(
+        listed(&tree, folder, Some(b"y")).unwrap(),
+        [("z".into(), tree.lookup(folder, b"z").unwrap().unwrap())]
+    );
+    assert_eq!(listed(&tree, folder, Some(b"z")).unwrap(), []);
+    let failed = GrowingTree::of_archive(Limits::default());
+    failed.place(&file("met")).unwrap();
+    failed.end(Err(&SlotError::Truncated { entry: "met".into() }));
+    assert!(listed(&failed, 0, None).is_err(), "part of a listing is none");
+}
+
+#[test]
 fn a_pass_that_fails_wakes_everybody_and_keeps_what_it_met() {
     let tree = Arc::new(GrowingTree::of_archive(Limits::default()));
     tree.place(&file("met")).unwrap();
