@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::marks::{self, Marks};
-use super::{ExtendedAttributes, Layer, LayerError, LayerNode, Visit};
+use super::{ExtendedAttributes, Layer, LayerError, LayerNode, Visit, VisitWhole};
 use crate::disk::DiskError;
 use crate::disk::range::FileRange;
-use crate::disk::tree::{HostIdentity, HostTree};
+use crate::disk::tree::{HostIdentity, HostName, HostTree};
 use crate::node::{Attributes, Kind};
 
 const ROOT: LayerNode = LayerNode(0);
@@ -73,6 +73,15 @@ impl DirectoryLayer {
         })
     }
 
+    /// As [`Self::open`], for whoever goes through it once: the directory whose entries are being read stays open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_once(path: &Path) -> Result<Self, DiskError> {
+        let layer = Self::open(path)?;
+        Ok(Self { tree: layer.tree.keeping_open(), ..layer })
+    }
+
     /// As [`Self::open`], of a directory that may have been the upper directory of an overlay: its marks are
     /// honoured, and not shown. With `lasting` nobody changes it, so that what was seen of it once need not be looked at again.
     ///
@@ -90,6 +99,23 @@ impl DirectoryLayer {
     /// Tells whether a node with these attributes can carry marks.
     fn may_be_marked(&self, attributes: &Attributes) -> bool {
         self.marked && matches!(attributes.kind, Kind::File | Kind::Directory)
+    }
+
+    /// Returns what is to be shown of what the host says about a node.
+    fn shown(&self, node: LayerNode, found: Attributes) -> Result<Attributes, LayerError> {
+        let empty = found.kind == Kind::File && found.size == 0;
+        if empty && self.marked || self.overridden && self.may_be_marked(&found) {
+            return Ok(marks::shown_attributes(found, &self.all_attributes(node)?, self.overridden));
+        }
+        Ok(found)
+    }
+
+    /// Returns the entries of a directory, sorted by name.
+    fn list(&self, directory: LayerNode, after: Option<&[u8]>) -> Result<Vec<HostName>, LayerError> {
+        let mut names = self.at(directory, None, |path| self.tree.list(path))?;
+        names.retain(|entry| after.is_none_or(|after| *entry.name > *after));
+        names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(names)
     }
 
     fn all_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
@@ -180,12 +206,7 @@ impl Layer for DirectoryLayer {
                 .look(path)?
                 .ok_or_else(|| DiskError::new("stat", &self.path, std::io::ErrorKind::NotFound))
         })?;
-        let attributes = found.attributes;
-        let empty = attributes.kind == Kind::File && attributes.size == 0;
-        if empty && self.marked || self.overridden && self.may_be_marked(&attributes) {
-            return Ok(marks::shown_attributes(attributes, &self.all_attributes(node)?, self.overridden));
-        }
-        Ok(attributes)
+        self.shown(node, found.attributes)
     }
 
     fn has_marks(&self) -> bool {
@@ -211,14 +232,23 @@ impl Layer for DirectoryLayer {
         after: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), LayerError> {
-        let mut names = self.at(directory, None, |path| self.tree.list(path))?;
-        names.retain(|entry| after.is_none_or(|after| *entry.name > *after));
-        names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for entry in names {
-            let node = self.number(directory, &entry.name, entry.identity);
-            if let ControlFlow::Break(()) = visit(&entry.name, node, entry.kind) {
+        for entry in self.list(directory, after)? {
+            let node = self.number(directory, &entry.name, entry.node.identity);
+            if let ControlFlow::Break(()) = visit(&entry.name, node, entry.node.attributes.kind) {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    fn read_whole_directory(
+        &self,
+        directory: LayerNode,
+        visit: &mut VisitWhole<'_>,
+    ) -> Result<(), LayerError> {
+        for entry in self.list(directory, None)? {
+            let node = self.number(directory, &entry.name, entry.node.identity);
+            visit(&entry.name, node, self.shown(node, entry.node.attributes)?);
         }
         Ok(())
     }

@@ -32,6 +32,9 @@ pub struct LayerNode(pub u32);
 /// Called for one directory entry: name, node, kind.
 pub type Visit<'a> = dyn FnMut(&[u8], LayerNode, Kind) -> ControlFlow<()> + 'a;
 
+/// Called for one directory entry: name, node, attributes.
+pub type VisitWhole<'a> = dyn FnMut(&[u8], LayerNode, Attributes) + 'a;
+
 /// Names and values of extended attributes.
 pub type ExtendedAttributes = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -87,6 +90,28 @@ pub trait Layer: Send + Sync + Debug {
         after: Option<&[u8]>,
         visit: &mut Visit<'_>,
     ) -> Result<(), LayerError>;
+
+    /// Visits all entries of `directory` in byte order, with the attributes that they have now; what is gone meanwhile was not
+    /// there. Waits until the layer is settled.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn read_whole_directory(
+        &self,
+        directory: LayerNode,
+        visit: &mut VisitWhole<'_>,
+    ) -> Result<(), LayerError> {
+        let mut names = Vec::new();
+        self.read_directory(directory, None, &mut |name, _, _| {
+            names.push(name.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        for name in names {
+            let Some(node) = self.lookup(directory, &name)? else { continue };
+            visit(&name, node, self.attributes(node)?);
+        }
+        Ok(())
+    }
 
     /// Returns the target of the symbolic link `node`.
     ///

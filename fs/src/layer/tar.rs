@@ -15,7 +15,7 @@ use crate::slot::scan::tar::REPEATED;
 /// Bytes of a header, and of everything in the archive.
 pub(crate) const BLOCK: usize = 512;
 /// How much is read at a time, in bytes.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 /// The largest number that an octal field of eight bytes holds.
 const LARGEST_SHORT: u64 = 0o7_777_777;
 /// The largest number that an octal field of twelve bytes holds.
@@ -34,6 +34,8 @@ pub(crate) struct Entry {
 /// Writes entries to where an archive goes.
 pub(crate) struct TarWriter<'a> {
     out: &'a mut dyn Write,
+    /// What contents are read into.
+    buffer: Vec<u8>,
 }
 
 /// A stretch of data: offset and length in bytes.
@@ -41,7 +43,7 @@ pub(crate) type Stretch = (u64, u64);
 
 impl<'a> TarWriter<'a> {
     pub(crate) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out }
+        Self { out, buffer: Vec::new() }
     }
 
     /// Ends the archive.
@@ -101,16 +103,19 @@ impl<'a> TarWriter<'a> {
         (offset, length): Stretch,
         read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
         let mut done = 0;
         while done < length {
-            let wanted = usize::try_from(length - done).unwrap_or(PIECE).min(buffer.len());
-            let mut count = read(offset + done, &mut buffer[..wanted])?;
+            let wanted = usize::try_from(length - done).unwrap_or(PIECE).min(PIECE);
+            if self.buffer.len() < wanted {
+                self.buffer.resize(wanted, 0);
+            }
+            let buffer = &mut self.buffer[..wanted];
+            let mut count = read(offset + done, buffer)?;
             if count == 0 {
-                buffer[..wanted].fill(0);
+                buffer.fill(0);
                 count = wanted;
             }
-            self.bytes(&buffer[..count])?;
+            self.out.write_all(&buffer[..count])?;
             done += count as u64;
         }
         Ok(())

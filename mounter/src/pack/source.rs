@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slotfs_fs::disk::range::FileRange;
 use slotfs_fs::disk::{Context as _, DiskError, kind};
-use slotfs_fs::layer::archive::{self, TreeError, TreeOptions, TreeReport};
+use slotfs_fs::layer::archive::{self, TreeError, TreeOptions, TreeReport, TreeSurvey};
 use slotfs_fs::layer::directory::DirectoryLayer;
 use slotfs_fs::layer::slot::{SlotHome, SlotOptions};
 use slotfs_fs::layer::{Layer, LayerError};
@@ -74,7 +74,7 @@ impl Source {
                 );
                 return Err(PackError::hinted(reason, OPERATIONS));
             }
-            let layer = Arc::new(DirectoryLayer::open(path)?);
+            let layer = Arc::new(DirectoryLayer::open_once(path)?);
             return Ok(source(
                 Content::Tree(layer, None),
                 slot.chain.clone().unwrap_or_else(|| Chain::new(true, Some(profile.compression()))),
@@ -111,23 +111,24 @@ impl Source {
         Ok(source(Content::File(range, peeled), chain))
     }
 
-    /// Returns how many bytes of content there are, as far as that can be told.
-    pub(super) fn size(&self, options: &TreeOptions) -> Result<u64, TreeError> {
+    /// Finds out how much content there is, as far as that can be told.
+    pub(super) fn survey(&self, options: &TreeOptions) -> Result<TreeSurvey, TreeError> {
         match &self.content {
-            Content::Tree(layer, _) => archive::measure_tree(&**layer, options),
-            Content::File(range, _) => Ok(range.len()),
+            Content::Tree(layer, _) => archive::survey_tree(&**layer, options),
+            Content::File(range, _) => Ok(TreeSurvey::of_file(range.len())),
         }
     }
 
-    /// Writes the content to `out`.
+    /// Writes the content, which was surveyed, to `out`.
     pub(super) fn write(
         &self,
         options: &TreeOptions,
+        survey: &TreeSurvey,
         out: &mut dyn Write,
         told: &mut dyn FnMut(u64),
     ) -> Result<TreeReport, TreeError> {
         let (range, compressions) = match &self.content {
-            Content::Tree(layer, _) => return archive::write_tree(&**layer, options, out, told),
+            Content::Tree(layer, _) => return archive::write_tree(&**layer, options, survey, out, told),
             Content::File(range, compressions) => (range, compressions),
         };
         let modified = options.latest.map_or(self.modified, |latest| self.modified.min(latest));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use slotfs_fs::disk::digest::Digest;
 use slotfs_fs::disk::{Context as _, DiskError};
-use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport};
+use slotfs_fs::layer::archive::{Difference, TreeError, TreeOptions, TreeReport, TreeSurvey};
 use slotfs_fs::package::write::{CHUNK, PackageWriter, SlotDescription, WrittenSlot};
 
 use super::error::PackError;
@@ -67,12 +67,12 @@ impl Writing<'_> {
         slot: NewSlot<'_>,
     ) -> Result<(SlotReport, i64), PackError> {
         let (id, chain) = (slot.description.id.clone(), slot.description.chain.to_string());
-        let size = slot.source.size(&slot.options);
-        let size = size.map_err(|source| PackError::Tree { path: slot.path.into(), source })?;
-        self.progress.begin(part, &id, size);
+        let survey = slot.source.survey(&slot.options);
+        let survey = survey.map_err(|source| PackError::Tree { path: slot.path.into(), source })?;
+        self.progress.begin(part, &id, survey.bytes);
         let source = slot.source;
         let mut told = |bytes| self.progress.advance(part, bytes);
-        let (written, mut tree) = self.content(writer, slot, &mut told)?;
+        let (written, mut tree) = self.content(writer, slot, &survey, &mut told)?;
         self.progress.end(part);
         let notices = source.notices().into_iter().map(|notice| Difference {
             path: String::from_utf8_lossy(&notice.path).into_owned(),
@@ -99,6 +99,7 @@ impl Writing<'_> {
         &self,
         writer: &mut PackageWriter<'_>,
         slot: NewSlot<'_>,
+        survey: &TreeSurvey,
         told: &mut dyn FnMut(u64),
     ) -> Result<(WrittenSlot, TreeReport), PackError> {
         let NewSlot { description, source, options, path } = slot;
@@ -106,15 +107,14 @@ impl Writing<'_> {
         let mut tree = TreeReport::default();
         // A file that is stored as it is needs no index but for the digests of its chunks. One chunk is hashed as a whole.
         let in_tree = |source| PackError::Tree { path: path.into(), source };
-        let is_long = || source.size(&options).map(|size| size > u64::from(CHUNK)).map_err(in_tree);
-        let is_indexed = chain.pack() != 0 || is_long()?;
+        let is_indexed = chain.pack() != 0 || survey.bytes > u64::from(CHUNK);
         let start = || Surveyor::start(&chain, self.archives.limits).context("index", path);
         let mut surveyor = is_indexed.then(start).transpose()?;
         let written = writer.slot(description, &mut |out| {
             let mut out = Stoppable { out, stop: self.stop };
             tree = match &mut surveyor {
-                Some(surveyor) => source.write(&options, &mut surveyor.beside(&mut out), told)?,
-                None => source.write(&options, &mut out, told)?,
+                Some(surveyor) => source.write(&options, survey, &mut surveyor.beside(&mut out), told)?,
+                None => source.write(&options, survey, &mut out, told)?,
             };
             Ok::<(), TreeError>(())
         });

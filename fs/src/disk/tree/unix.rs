@@ -1,17 +1,27 @@
 //! The tree by descriptors: one name at a time, so that no length of path matters.
+//!
+//! **Invariant:** at most one directory beside the root stays open, however deep the tree is.
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{HostAttributes, HostIdentity, HostName, HostNode};
 use crate::disk::DiskError;
-use crate::disk::unix::{Directory, Spot};
+use crate::disk::unix::{Directory, Spot, Stat};
 
 /// A directory tree of the host.
 #[derive(Debug)]
 pub struct HostTree {
     root: Arc<Directory>,
+    /// Where one may stay open: the directory that was used last, and the names that led to it.
+    last: Option<Mutex<Opened>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    path: Vec<Box<[u8]>>,
+    directory: Arc<Directory>,
 }
 
 impl HostTree {
@@ -20,11 +30,33 @@ impl HostTree {
     /// # Errors
     /// Names the path.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        Ok(Self { root: Arc::new(Directory::open(path)?) })
+        Ok(Self { root: Arc::new(Directory::open(path)?), last: None })
+    }
+
+    /// Lets the directory that was used last stay open, for whoever goes through the tree once, directory by directory. It is
+    /// the same one then while it is used, also when it is moved meanwhile.
+    #[must_use]
+    pub fn keeping_open(self) -> Self {
+        let last = Opened { path: Vec::new(), directory: Arc::clone(&self.root) };
+        Self { last: Some(Mutex::new(last)), ..self }
     }
 
     fn directory(&self, path: &[&[u8]]) -> Result<Arc<Directory>, DiskError> {
-        path.iter().try_fold(Arc::clone(&self.root), |at, name| Ok(Arc::new(at.child(name)?)))
+        let down = |from: &Arc<Directory>, names: &[&[u8]]| {
+            names.iter().try_fold(Arc::clone(from), |at, name| Ok(Arc::new(at.child(name)?)))
+        };
+        let Some(last) = &self.last else { return down(&self.root, path) };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.path.len();
+        let is_below = path.len() >= known && last.path.iter().zip(path).all(|(one, other)| **one == **other);
+        if is_below && path.len() == known {
+            return Ok(Arc::clone(&last.directory));
+        }
+        let directory =
+            if is_below { down(&last.directory, &path[known..])? } else { down(&self.root, path)? };
+        let path = path.iter().map(|name| Box::from(*name)).collect();
+        *last = Opened { path, directory: Arc::clone(&directory) };
+        Ok(directory)
     }
 
     fn spot(&self, path: &[&[u8]]) -> Result<Spot, DiskError> {
@@ -39,11 +71,7 @@ impl HostTree {
     /// # Errors
     /// A parent is no directory, or what the host reports.
     pub fn look(&self, path: &[&[u8]]) -> Result<Option<HostNode>, DiskError> {
-        let found = self.spot(path)?.stat()?;
-        Ok(found.map(|stat| HostNode {
-            identity: HostIdentity { disk: stat.disk, inode: stat.inode },
-            attributes: stat.attributes,
-        }))
+        Ok(self.spot(path)?.stat()?.map(|stat| node(&stat)))
     }
 
     /// Lists a directory, in the host's order.
@@ -56,8 +84,7 @@ impl HostTree {
         for listed in directory.list()? {
             // A listing shows the inode below a mount point and not the one that is mounted: ask.
             let Some(stat) = directory.stat(&listed.name)? else { continue };
-            let identity = HostIdentity { disk: stat.disk, inode: stat.inode };
-            names.push(HostName { name: listed.name, kind: stat.attributes.kind, identity });
+            names.push(HostName { name: listed.name, node: node(&stat) });
         }
         Ok(names)
     }
@@ -93,4 +120,9 @@ impl HostTree {
         all.sort_unstable();
         Ok(all)
     }
+}
+
+fn node(stat: &Stat) -> HostNode {
+    let identity = HostIdentity { disk: stat.disk, inode: stat.inode };
+    HostNode { identity, attributes: stat.attributes }
 }

@@ -28,6 +28,12 @@ impl HostTree {
         }
     }
 
+    /// Returns the tree: nothing of it stays open on this host.
+    #[must_use]
+    pub fn keeping_open(self) -> Self {
+        self
+    }
+
     fn path(&self, path: &[&[u8]]) -> Result<PathBuf, DiskError> {
         let mut full = self.root.clone();
         for (position, name) in path.iter().enumerate() {
@@ -72,9 +78,9 @@ impl HostTree {
             let Some(name) = entry.file_name().to_str().map(|name| name.as_bytes().to_vec()) else {
                 continue;
             };
-            let kind = attributes(&entry.metadata().context("look at", entry.path())?).kind;
+            let attributes = attributes(&entry.metadata().context("look at", entry.path())?);
             let identity = identity(&[path, &[&name[..]]].concat());
-            names.push(HostName { name, kind, identity });
+            names.push(HostName { name, node: HostNode { identity, attributes } });
         }
         Ok(names)
     }

@@ -15,7 +15,7 @@ use super::tar::{Entry, TarWriter};
 use super::{Layer, LayerError, LayerNode};
 use crate::node::Kind;
 
-use self::repeats::Repeats;
+use self::repeats::{Lengths, Repeats};
 use self::walk::walk;
 
 /// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
@@ -104,6 +104,22 @@ pub struct TreeReport {
     pub differences: Vec<Difference>,
 }
 
+/// What was found out about a tree before its archive is written.
+#[derive(Debug, Default)]
+pub struct TreeSurvey {
+    /// Bytes of file content, repeats included.
+    pub bytes: u64,
+    lengths: Lengths,
+}
+
+impl TreeSurvey {
+    /// Is about one file of this length.
+    #[must_use]
+    pub fn of_file(bytes: u64) -> Self {
+        Self { bytes, lengths: Lengths::default() }
+    }
+}
+
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -135,7 +151,22 @@ pub enum TreeError {
     },
 }
 
-/// Writes the tree of `layer`, whose root is a directory, to `out`, which is flushed where another directory or a large
+/// Looks at every entry of the tree that [`write_tree`] will write.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn survey_tree(layer: &dyn Layer, options: &TreeOptions) -> Result<TreeSurvey, TreeError> {
+    let (mut report, mut lengths) = (TreeReport::default(), Lengths::default());
+    walk(layer, options, &mut report, &mut |entry, _, is_further_name| {
+        if entry.node.kind == Kind::File && !is_further_name {
+            lengths.note(entry.node.size);
+        }
+        Ok(())
+    })?;
+    Ok(TreeSurvey { bytes: report.bytes, lengths })
+}
+
+/// Writes the tree of `layer`, whose root is a directory and which was surveyed, to `out`, which is flushed where another directory or a large
 /// file begins: good places for a compressor to start afresh. `told` hears of each piece of content, in bytes.
 ///
 /// # Errors
@@ -143,12 +174,13 @@ pub enum TreeError {
 pub fn write_tree(
     layer: &dyn Layer,
     options: &TreeOptions,
+    survey: &TreeSurvey,
     out: &mut dyn Write,
     told: &mut dyn FnMut(u64),
 ) -> Result<TreeReport, TreeError> {
     let mut tar = TarWriter::new(out);
     let mut report = TreeReport::default();
-    let mut repeats = if options.once { Repeats::survey(layer, options)? } else { Repeats::default() };
+    let mut repeats = if options.once { Repeats::among(&survey.lengths) } else { Repeats::default() };
     let mut directory = Vec::new();
     walk(layer, options, &mut report, &mut |mut entry, node, is_further_name| {
         let parent = parent_of(&entry.path);
@@ -208,16 +240,6 @@ fn content(
     }
 }
 
-/// Returns how many bytes of content [`write_tree`] will write.
-///
-/// # Errors
-/// The tree cannot be read.
-pub fn measure_tree(layer: &dyn Layer, options: &TreeOptions) -> Result<u64, TreeError> {
-    let mut report = TreeReport::default();
-    walk(layer, options, &mut report, &mut |_, _, _| Ok(()))?;
-    Ok(report.bytes)
-}
-
 fn parent_of(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash])
 }
@@ -239,8 +261,9 @@ mod tests {
 
     fn archive(layer: &MemoryLayer, options: &TreeOptions) -> Result<(Vec<String>, TreeReport), TreeError> {
         let mut bytes = Vec::new();
-        let report = write_tree(layer, options, &mut bytes, &mut |_| {})?;
-        assert_eq!(measure_tree(layer, options).unwrap(), report.bytes);
+        let survey = survey_tree(layer, options)?;
+        let report = write_tree(layer, options, &survey, &mut bytes, &mut |_| {})?;
+        assert_eq!(survey.bytes, report.bytes);
         let mut archive = ::tar::Archive::new(&bytes[..]);
         let names = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();
@@ -318,7 +341,8 @@ mod tests {
         let mut told = 0;
         let mut bytes = Vec::new();
         let options = TreeOptions { once: true, ..options(Links::Keep) };
-        let report = write_tree(&layer, &options, &mut bytes, &mut |count| told += count).unwrap();
+        let survey = survey_tree(&layer, &options).unwrap();
+        let report = write_tree(&layer, &options, &survey, &mut bytes, &mut |count| told += count).unwrap();
         assert_eq!((report.bytes, told), (15_003, 15_003));
         let mut archive = ::tar::Archive::new(&bytes[..]);
         let entries = archive.entries().unwrap().map(|entry| {

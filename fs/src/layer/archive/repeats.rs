@@ -6,22 +6,35 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::walk::walk;
-use super::{TreeError, TreeOptions, TreeReport};
 use crate::disk::digest::Digest;
 use crate::layer::{Layer, LayerError, LayerNode};
-use crate::node::Kind;
 
 /// Content of fewer bytes is written again: what says that it is a repeat would be as long once compressed.
 const WORTHWHILE: u64 = 1024;
 /// How much is read at a time, in bytes.
 const PIECE: usize = 256 << 10;
 
+/// Lengths of the files of a tree.
+#[derive(Debug, Default)]
+pub(super) struct Lengths {
+    once: HashSet<u64>,
+    often: HashSet<u64>,
+}
+
+impl Lengths {
+    /// Notes that there is a file of `size` bytes.
+    pub(super) fn note(&mut self, size: u64) {
+        if size >= WORTHWHILE && !self.once.insert(size) {
+            self.often.insert(size);
+        }
+    }
+}
+
 /// What was written, as far as it may come again.
 #[derive(Default)]
-pub(super) struct Repeats {
-    /// Lengths that several files have.
-    lengths: HashSet<u64>,
+pub(super) struct Repeats<'a> {
+    /// Of the files that may have the same content; none where it does not matter.
+    lengths: Option<&'a Lengths>,
     /// By length and digest: the path of the file that was written.
     known: HashMap<(u64, Digest), Vec<u8>>,
     /// Lengths of those.
@@ -30,19 +43,10 @@ pub(super) struct Repeats {
     hasher: Option<Sha256>,
 }
 
-impl Repeats {
-    /// Finds out which files may be repeats, from their lengths.
-    pub(super) fn survey(layer: &dyn Layer, options: &TreeOptions) -> Result<Self, TreeError> {
-        let (mut once, mut lengths) = (HashSet::new(), HashSet::new());
-        walk(layer, options, &mut TreeReport::default(), &mut |entry, _, is_further_name| {
-            let size = entry.node.size;
-            let may_repeat = entry.node.kind == Kind::File && !is_further_name && size >= WORTHWHILE;
-            if may_repeat && !once.insert(size) {
-                lengths.insert(size);
-            }
-            Ok(())
-        })?;
-        Ok(Self { lengths, ..Self::default() })
+impl<'a> Repeats<'a> {
+    /// Starts with a tree whose files have these lengths.
+    pub(super) fn among(lengths: &'a Lengths) -> Self {
+        Self { lengths: Some(lengths), ..Self::default() }
     }
 
     /// Returns the path of a file that was written with the content of `node`, which has `size` bytes. If there is none, the
@@ -53,7 +57,7 @@ impl Repeats {
         node: LayerNode,
         size: u64,
     ) -> Result<Option<Vec<u8>>, LayerError> {
-        if !self.lengths.contains(&size) {
+        if !self.lengths.is_some_and(|lengths| lengths.often.contains(&size)) {
             return Ok(None);
         }
         if self.seen.contains(&size)

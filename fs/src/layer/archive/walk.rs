@@ -3,7 +3,6 @@
 //! **Invariant:** each path comes once, a directory before what is in it.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 
 use super::super::tar::Entry;
 use super::super::{ExtendedAttributes, Layer, LayerError, LayerNode};
@@ -41,11 +40,11 @@ pub(super) fn walk(
     let by_kind = options.order.by_kind;
     let mut open = vec![Level::new(layer, path, (vec![root], vec![root]), by_kind)?];
     while let Some(level) = open.last_mut() {
-        let Some(name) = level.names.next() else {
+        let Some(found) = level.entries.next() else {
             open.pop();
             continue;
         };
-        let deeper = walk.name(level, &name)?;
+        let deeper = walk.name(level, found)?;
         open.extend(deeper);
     }
     Ok(())
@@ -58,7 +57,14 @@ struct Level {
     place: Vec<LayerNode>,
     /// The directories on the way here, links followed.
     way: Vec<LayerNode>,
-    names: std::vec::IntoIter<Vec<u8>>,
+    entries: std::vec::IntoIter<Found>,
+}
+
+/// An entry of a directory as it was found.
+struct Found {
+    name: Vec<u8>,
+    node: LayerNode,
+    attributes: Attributes,
 }
 
 impl Level {
@@ -68,19 +74,22 @@ impl Level {
         (place, way): (Vec<LayerNode>, Vec<LayerNode>),
         by_kind: bool,
     ) -> Result<Self, LayerError> {
-        let mut names = Vec::new();
+        let mut entries = Vec::new();
         let node = place.last().copied().unwrap_or_else(|| layer.root());
-        layer.read_directory(node, None, &mut |name, _, kind| {
-            names.push((kind == Kind::Directory, name.to_vec()));
-            ControlFlow::Continue(())
+        layer.read_whole_directory(node, &mut |name, node, attributes| {
+            entries.push(Found { name: name.to_vec(), node, attributes });
         })?;
         if by_kind {
-            names.sort_by(|(one_below, one), (other_below, other)| {
-                (one_below, ending(one), one).cmp(&(other_below, ending(other), other))
-            });
+            entries.sort_by(|one, other| one.by_kind().cmp(&other.by_kind()));
         }
-        let names: Vec<Vec<u8>> = names.into_iter().map(|(_, name)| name).collect();
-        Ok(Self { path, place, way, names: names.into_iter() })
+        Ok(Self { path, place, way, entries: entries.into_iter() })
+    }
+}
+
+impl Found {
+    /// Files before directories, those of one kind together.
+    fn by_kind(&self) -> (bool, &[u8], &[u8]) {
+        (self.attributes.kind == Kind::Directory, ending(&self.name), &self.name)
     }
 }
 
@@ -125,23 +134,20 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Writes the entry `name`; returns the level below it if it is a directory.
-    fn name(&mut self, level: &Level, name: &[u8]) -> Result<Option<Level>, TreeError> {
-        let Some(directory) = level.place.last() else { return Ok(None) };
-        // What is gone meanwhile was not there.
-        let Some(mut node) = self.layer.lookup(*directory, name)? else { return Ok(None) };
-        let path = below(&level.path, name);
-        let mut attributes = self.layer.attributes(node)?;
-        let mut place = level.place.clone();
-        place.push(node);
+    /// Writes an entry; returns the level below it if it is a directory.
+    fn name(&mut self, level: &Level, found: Found) -> Result<Option<Level>, TreeError> {
+        let Found { name, mut node, mut attributes } = found;
+        let path = below(&level.path, &name);
+        let mut place = None;
         if attributes.kind == Kind::Symlink {
             if self.options.links == Links::Keep {
                 let target = self.layer.read_link(node)?;
                 self.entry(path, node, attributes, target)?;
                 return Ok(None);
             }
-            place = self.follow(&level.place, node, &path)?;
-            node = place.last().copied().unwrap_or(node);
+            let end = self.follow(&level.place, node, &path)?;
+            node = end.last().copied().unwrap_or(node);
+            place = Some(end);
             attributes = self.layer.attributes(node)?;
             if level.way.contains(&node) {
                 return Err(link_error(&path, "leads to a directory that it lies in"));
@@ -154,8 +160,8 @@ impl Walk<'_, '_> {
                 if !self.written.contains(&path) {
                     self.entry(path.clone(), node, attributes, Vec::new())?;
                 }
-                let mut way = level.way.clone();
-                way.push(node);
+                let place = place.unwrap_or_else(|| [&level.place[..], &[node]].concat());
+                let way = [&level.way[..], &[node]].concat();
                 Ok(Some(Level::new(self.layer, path, (place, way), self.options.order.by_kind)?))
             }
             Kind::File if self.written.contains(&path) => Ok(None),

@@ -1,6 +1,6 @@
-//! Decoding on a thread of its own, a few buffers ahead of whoever uses the bytes.
+//! Bytes from another thread, a few buffers ahead of whoever uses them: decoded by one of its own, or fed by somebody else.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -36,6 +36,59 @@ impl AheadInput {
             .map_err(|source| SlotError::Thread { source })?;
         let (full, thread) = (Some(full), Some(thread));
         Ok(Self { full, empty, thread, buffer: Vec::new(), start: 0, position: 0, ended: false })
+    }
+}
+
+/// Returns two ends: what is written to the one can be read from the other.
+#[must_use]
+pub fn feed() -> (Feed, Fed) {
+    let (send_full, full) = sync_channel(AHEAD);
+    let (empty, take_empty) = channel();
+    let feed = Feed { full: send_full, empty: take_empty, buffer: Vec::with_capacity(BUFFER) };
+    let (full, thread) = (Some(full), None);
+    (feed, Fed(AheadInput { full, empty, thread, buffer: Vec::new(), start: 0, position: 0, ended: false }))
+}
+
+/// Where content goes in. Writing waits while nobody reads.
+#[derive(Debug)]
+pub struct Feed {
+    full: SyncSender<Piece>,
+    empty: Receiver<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+/// Where content comes out.
+#[derive(Debug)]
+pub struct Fed(pub(super) AheadInput);
+
+impl Feed {
+    /// Says that all content has come.
+    pub fn end(mut self) {
+        // Whoever does not read any more says why.
+        let _ = self.send();
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let mut next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+        next.clear();
+        let full = std::mem::replace(&mut self.buffer, next);
+        self.full.send(Ok(full)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Feed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(BUFFER - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..count]);
+        if self.buffer.len() == BUFFER {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    /// Does nothing: what is read depends on the bytes alone.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -126,5 +179,37 @@ impl Drop for AheadInput {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fed_comes_out_and_ends() {
+        let content: Vec<u8> = (0..3 * BUFFER + 17).map(|at| (at / 7) as u8).collect();
+        for end in [0, 1, BUFFER, 2 * BUFFER, content.len()] {
+            let (mut feed, Fed(mut input)) = feed();
+            let fed = content[..end].to_vec();
+            let feeding = worker::spawn("feed", move || {
+                fed.chunks(1000).for_each(|part| feed.write_all(part).unwrap());
+                feed.end();
+            });
+            let mut out = vec![0; content.len() + 1];
+            assert_eq!(input.read(&mut out).unwrap(), end);
+            assert!(out[..end] == content[..end]);
+            assert_eq!((input.position(), input.peek().unwrap()), (end as u64, &[][..]));
+            feeding.unwrap().join().unwrap();
+        }
+    }
+
+    #[test]
+    fn who_feeds_hears_that_nobody_reads() {
+        let (mut feed, fed) = feed();
+        drop(fed);
+        let error = feed.write_all(&[0; 2 * BUFFER]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

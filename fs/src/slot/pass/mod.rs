@@ -23,6 +23,7 @@ use super::{Limits, SlotError, chain, memory};
 use crate::package::{Container, SlotSource};
 use crate::store::{Batch, Store};
 
+pub use self::ahead::{Fed, Feed, feed};
 pub use self::record::INLINE;
 pub use self::survey::Survey;
 

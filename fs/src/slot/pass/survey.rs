@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::Scanning;
-use super::ahead::AheadInput;
+use super::ahead::Fed;
 use crate::node::Timestamp;
 use crate::package::write::{CHUNK, WrittenSlot};
 use crate::package::{Compression, Container};
-use crate::slot::chain::{Decoded, Point};
+use crate::slot::chain::Point;
 use crate::slot::index::{Extras, Identity, Index, IndexWriter};
 use crate::slot::seek::PointLog;
 use crate::slot::tree::GrowingTree;
@@ -45,8 +45,8 @@ impl Survey {
     ///
     /// # Errors
     /// It cannot be read, or goes beyond the limits.
-    pub fn run(&self, content: Decoded) -> Result<u64, SlotError> {
-        let input = AheadInput::start(content)?;
+    pub fn run(&self, content: Fed) -> Result<u64, SlotError> {
+        let Fed(input) = content;
         let (tree, points) = (&self.tree, &*self.points);
         let scanning = Scanning { tree, points, batch: None, stores: false, limits: self.limits };
         let length = if self.is_tar { scanning.tar(input) } else { scanning.file(input) };
