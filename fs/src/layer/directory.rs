@@ -22,6 +22,8 @@ use crate::node::{Attributes, Kind};
 const ROOT: LayerNode = LayerNode(0);
 /// How many files are kept open for reading.
 const KEPT_OPEN: usize = 32;
+/// How much of a file that will be read soon is asked for, in bytes; the kernel goes on by itself.
+const EXPECTED: u64 = 1 << 20;
 
 /// A directory of the host.
 #[derive(Debug)]
@@ -284,6 +286,13 @@ impl Layer for DirectoryLayer {
             }
         }
         Ok(done)
+    }
+
+    fn expect(&self, node: LayerNode, size: u64) {
+        // Whoever reads it hears what is wrong.
+        if let Some(content) = self.file(node).ok().and_then(|file| FileRange::new(file, 0, size)) {
+            content.expect(EXPECTED);
+        }
     }
 
     fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {

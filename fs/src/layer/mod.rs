@@ -131,6 +131,11 @@ pub trait Layer: Send + Sync + Debug {
     /// [`LayerError::Corrupt`] when the bytes do not decode or verify; never hands out such bytes.
     fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError>;
 
+    /// Hears that the file `node`, of `size` bytes, will be read soon from its start. It waits for nothing but names.
+    fn expect(&self, node: LayerNode, size: u64) {
+        let _ = (node, size);
+    }
+
     /// Returns a host file that holds exactly the content of `node`, if there is one at this moment.
     ///
     /// # Errors

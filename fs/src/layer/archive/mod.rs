@@ -16,7 +16,7 @@ use super::{Layer, LayerError, LayerNode};
 use crate::node::Kind;
 
 use self::repeats::{Lengths, Repeats};
-use self::walk::walk;
+use self::walk::{Contents, walk};
 
 /// Links followed in one path before it counts as a circle, as on Linux (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -157,7 +157,7 @@ pub enum TreeError {
 /// The tree cannot be read.
 pub fn survey_tree(layer: &dyn Layer, options: &TreeOptions) -> Result<TreeSurvey, TreeError> {
     let (mut report, mut lengths) = (TreeReport::default(), Lengths::default());
-    walk(layer, options, &mut report, &mut |entry, _, is_further_name| {
+    walk((layer, Contents::Ignored), options, &mut report, &mut |entry, _, is_further_name| {
         if entry.node.kind == Kind::File && !is_further_name {
             lengths.note(entry.node.size);
         }
@@ -182,7 +182,7 @@ pub fn write_tree(
     let mut report = TreeReport::default();
     let mut repeats = if options.once { Repeats::among(&survey.lengths) } else { Repeats::default() };
     let mut directory = Vec::new();
-    walk(layer, options, &mut report, &mut |mut entry, node, is_further_name| {
+    walk((layer, Contents::Read), options, &mut report, &mut |mut entry, node, is_further_name| {
         let parent = parent_of(&entry.path);
         if parent != directory || entry.node.size >= LARGE_FILE {
             parent.clone_into(&mut directory);

@@ -12,9 +12,21 @@ use crate::node::{Attributes, Kind, Timestamp};
 /// Told of one entry, its node, and whether it is one more name of the entry that it links to.
 pub(super) type Each<'a> = dyn FnMut(Entry, LayerNode, bool) -> Result<(), TreeError> + 'a;
 
+/// Entries of which contents are asked for before their turn.
+const AHEAD: usize = 16;
+
+/// What is done with the files of a tree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// They are read in their turn.
+    Read,
+    /// Nobody looks at them.
+    Ignored,
+}
+
 /// Tells `each` of every entry that an archive of the tree has, in order.
 pub(super) fn walk(
-    layer: &dyn Layer,
+    (layer, contents): (&dyn Layer, Contents),
     options: &TreeOptions,
     report: &mut TreeReport,
     each: &mut Each<'_>,
@@ -40,6 +52,9 @@ pub(super) fn walk(
     let by_kind = options.order.by_kind;
     let mut open = vec![Level::new(layer, path, (vec![root], vec![root]), by_kind)?];
     while let Some(level) = open.last_mut() {
+        if contents == Contents::Read {
+            level.expect(layer);
+        }
         let Some(found) = level.entries.next() else {
             open.pop();
             continue;
@@ -58,6 +73,8 @@ struct Level {
     /// The directories on the way here, links followed.
     way: Vec<LayerNode>,
     entries: std::vec::IntoIter<Found>,
+    /// How many entries, the last ones, the layer has not heard of.
+    unexpected: usize,
 }
 
 /// An entry of a directory as it was found.
@@ -82,7 +99,20 @@ impl Level {
         if by_kind {
             entries.sort_by(|one, other| one.by_kind().cmp(&other.by_kind()));
         }
-        Ok(Self { path, place, way, entries: entries.into_iter() })
+        Ok(Self { path, place, way, unexpected: entries.len(), entries: entries.into_iter() })
+    }
+
+    /// Lets the layer hear of the next files.
+    fn expect(&mut self, layer: &dyn Layer) {
+        let rest = self.entries.as_slice();
+        let heard = rest.len() - self.unexpected.min(rest.len());
+        let soon = rest.len().min(AHEAD);
+        for found in rest.get(heard..soon).unwrap_or_default() {
+            if found.attributes.kind == Kind::File && found.attributes.size > 0 {
+                layer.expect(found.node, found.attributes.size);
+            }
+        }
+        self.unexpected = self.unexpected.min(rest.len() - soon.max(heard));
     }
 }
 

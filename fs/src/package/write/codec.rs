@@ -83,32 +83,35 @@ impl Compressor {
         }
     }
 
-    /// Compresses a piece as if there were no other.
-    pub(super) fn piece(&mut self, content: &[u8]) -> io::Result<Vec<u8>> {
+    /// Compresses a piece as if there were no other, into `piece`, whatever was in it.
+    pub(super) fn piece(&mut self, content: &[u8], piece: &mut Vec<u8>) -> io::Result<()> {
+        piece.clear();
         match self {
-            Self::Gzip(compress) => deflated(compress, content),
-            Self::Zstd(Ok(compressor)) => compressor.compress(content),
+            Self::Gzip(compress) => deflate(compress, content, piece),
+            Self::Zstd(Ok(compressor)) => {
+                piece.reserve(zstd::zstd_safe::compress_bound(content.len()));
+                compressor.compress_to_buffer(content, piece).map(|_| ())
+            }
             Self::Zstd(Err(error)) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }
 
-/// Compresses from a fresh state up to a full flush.
-fn deflated(compress: &mut Compress, content: &[u8]) -> io::Result<Vec<u8>> {
+/// Compresses from a fresh state up to a full flush, into an empty `piece`.
+fn deflate(compress: &mut Compress, content: &[u8], piece: &mut Vec<u8>) -> io::Result<()> {
     compress.reset();
     if content.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     // What cannot be compressed grows by five bytes for 16 KiB, and there is the flush.
-    let mut piece = Vec::with_capacity(content.len() + content.len() / 1024 + 64);
+    piece.reserve(content.len() + content.len() / 1024 + 64);
     loop {
         let done = usize::try_from(compress.total_in()).unwrap_or(usize::MAX);
         let rest = content.get(done..).unwrap_or_default();
-        let status =
-            compress.compress_vec(rest, &mut piece, FlushCompress::Full).map_err(io::Error::other)?;
+        let status = compress.compress_vec(rest, piece, FlushCompress::Full).map_err(io::Error::other)?;
         let taken = compress.total_in() == content.len() as u64;
         if taken && piece.len() < piece.capacity() {
-            return Ok(piece);
+            return Ok(());
         }
         if status == Status::StreamEnd {
             return Err(io::Error::other("the compressor ended too early"));

@@ -13,6 +13,10 @@ use std::thread::JoinHandle;
 use super::codec::{Codec, Compressor, Ending};
 use crate::worker;
 
+/// Pieces that may wait beside two for each thread: whoever brings content, and whoever writes what was made of it, may have
+/// to wait for a processor or a disk while all threads go on.
+const MORE_WAITING: usize = 12;
+
 /// Where a piece begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceStart {
@@ -22,23 +26,32 @@ pub struct PieceStart {
     pub stored: u64,
 }
 
-/// A piece of content, and where the compressed one is to be sent.
+/// A piece of content, what it is compressed into, and where both are to be sent then.
 struct Job {
+    buffers: Buffers,
+    result: Sender<io::Result<Buffers>>,
+}
+
+/// What a piece needs; used again for another one, so that the system need not give new memory each time.
+#[derive(Default)]
+struct Buffers {
     content: Vec<u8>,
-    result: Sender<io::Result<Vec<u8>>>,
+    compressed: Vec<u8>,
 }
 
 /// Compresses what is written to it.
 pub(super) struct PieceWriter<'a> {
     out: &'a mut dyn Write,
     codec: Codec,
-    piece: Vec<u8>,
+    /// The piece that is being written.
+    piece: Buffers,
+    spare: Vec<Buffers>,
     ending: Ending,
     stored: u64,
     content: u64,
     starts: Vec<PieceStart>,
-    /// Pieces that are being compressed, in order, and the length of their content.
-    waiting: VecDeque<(Receiver<io::Result<Vec<u8>>>, u64)>,
+    /// Pieces that are being compressed, in order.
+    waiting: VecDeque<Receiver<io::Result<Buffers>>>,
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -51,7 +64,8 @@ impl<'a> PieceWriter<'a> {
         Ok(Self {
             out,
             codec,
-            piece: Vec::with_capacity(codec.longest()),
+            piece: Buffers::default(),
+            spare: Vec::new(),
             ending: Ending::of(codec),
             stored: head.len() as u64,
             content: 0,
@@ -64,7 +78,7 @@ impl<'a> PieceWriter<'a> {
 
     /// Ends the stream, and returns where its pieces begin.
     pub(super) fn finish(mut self) -> io::Result<Vec<PieceStart>> {
-        if !self.piece.is_empty() || (self.starts.is_empty() && self.waiting.is_empty()) {
+        if !self.piece.content.is_empty() || (self.starts.is_empty() && self.waiting.is_empty()) {
             self.send()?;
         }
         while !self.waiting.is_empty() {
@@ -76,15 +90,14 @@ impl<'a> PieceWriter<'a> {
 
     /// Gives the piece to a thread, or compresses it here where there is none.
     fn send(&mut self) -> io::Result<()> {
-        let content = std::mem::replace(&mut self.piece, Vec::with_capacity(self.codec.longest()));
+        let buffers = std::mem::replace(&mut self.piece, self.spare.pop().unwrap_or_default());
         let (result, receiver) = channel();
-        let length = content.len() as u64;
-        self.waiting.push_back((receiver, length));
+        self.waiting.push_back(receiver);
         // A short content is not worth a thread.
-        if self.jobs.is_none() && content.len() >= self.codec.shortest() {
+        if self.jobs.is_none() && buffers.content.len() >= self.codec.shortest() {
             self.hire();
         }
-        let job = Job { content, result };
+        let job = Job { buffers, result };
         match &self.jobs {
             Some(jobs) if !self.threads.is_empty() => {
                 if let Err(error) = jobs.send(job) {
@@ -94,7 +107,8 @@ impl<'a> PieceWriter<'a> {
             _ => compress_job(&mut Compressor::new(self.codec), job),
         }
         // Bounds what is in memory.
-        while self.waiting.len() > 2 * self.threads.len().max(1) {
+        let most = if self.threads.is_empty() { 0 } else { 2 * self.threads.len() + MORE_WAITING };
+        while self.waiting.len() > most {
             self.take()?;
         }
         Ok(())
@@ -113,24 +127,30 @@ impl<'a> PieceWriter<'a> {
 
     /// Writes the first piece that waits.
     fn take(&mut self) -> io::Result<()> {
-        let Some((receiver, length)) = self.waiting.pop_front() else { return Ok(()) };
+        let Some(receiver) = self.waiting.pop_front() else { return Ok(()) };
         let gone = || io::Error::other("a thread that compresses has ended");
-        let piece = receiver.recv().map_err(|_| gone())??;
+        let mut buffers = receiver.recv().map_err(|_| gone())??;
+        let (length, piece) = (buffers.content.len() as u64, &buffers.compressed);
         self.starts.push(PieceStart { content: self.content, stored: self.stored });
-        self.out.write_all(&piece)?;
+        self.out.write_all(piece)?;
         self.ending.piece(piece.len(), length);
         self.content += length;
         self.stored += piece.len() as u64;
+        buffers.content.clear();
+        self.spare.push(buffers);
         Ok(())
     }
 }
 
 impl Write for PieceWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.codec.longest() - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..count]);
+        let longest = self.codec.longest();
+        let piece = &mut self.piece.content;
+        let count = bytes.len().min(longest - piece.len());
+        piece.reserve_exact(longest - piece.len());
+        piece.extend_from_slice(&bytes[..count]);
         self.ending.content(&bytes[..count]);
-        if self.piece.len() == self.codec.longest() {
+        if self.piece.content.len() == longest {
             self.send()?;
         }
         Ok(count)
@@ -138,7 +158,7 @@ impl Write for PieceWriter<'_> {
 
     /// Says that this is a good place for a piece to end. It ends unless it would be too short.
     fn flush(&mut self) -> io::Result<()> {
-        if self.piece.len() >= self.codec.shortest() { self.send() } else { Ok(()) }
+        if self.piece.content.len() >= self.codec.shortest() { self.send() } else { Ok(()) }
     }
 }
 
@@ -163,8 +183,10 @@ fn work(jobs: &Mutex<Receiver<Job>>, codec: Codec) {
 }
 
 fn compress_job(compressor: &mut Compressor, job: Job) {
+    let Job { mut buffers, result } = job;
+    let done = compressor.piece(&buffers.content, &mut buffers.compressed);
     // Whoever wanted it may have given up.
-    let _ = job.result.send(compressor.piece(&job.content));
+    let _ = result.send(done.map(|()| buffers));
 }
 
 #[cfg(test)]

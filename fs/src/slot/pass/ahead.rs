@@ -12,6 +12,8 @@ use crate::worker;
 const BUFFER: usize = 256 << 10;
 /// Buffers that are full or being filled; one more is being read.
 const AHEAD: usize = 4;
+/// The same for content that is fed: who feeds it should not wait where this thread has to wait for a processor.
+const FED_AHEAD: usize = 32;
 
 type Piece = Result<Vec<u8>, SlotError>;
 
@@ -42,7 +44,7 @@ impl AheadInput {
 /// Returns two ends: what is written to the one can be read from the other.
 #[must_use]
 pub fn feed() -> (Feed, Fed) {
-    let (send_full, full) = sync_channel(AHEAD);
+    let (send_full, full) = sync_channel(FED_AHEAD);
     let (empty, take_empty) = channel();
     let feed = Feed { full: send_full, empty: take_empty, buffer: Vec::with_capacity(BUFFER) };
     let (full, thread) = (Some(full), None);
