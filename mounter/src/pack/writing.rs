@@ -123,7 +123,7 @@ impl Writing<'_> {
         let index = surveyor.map(|surveyor| surveyor.finish(&chain, written.as_ref().ok()));
         let (written, index) = match (written, index) {
             (Ok(written), index) => (written, index.transpose().map_err(in_index)?.flatten()),
-            // The thread that makes the index has given up, and that broke the pipe.
+            // The thread that makes the index has given up, and takes nothing any more.
             (Err(TreeError::Write(error)), Some(Err(source)))
                 if error.kind() == io::ErrorKind::BrokenPipe =>
             {

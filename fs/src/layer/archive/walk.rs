@@ -343,3 +343,107 @@ fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
 fn link_error(path: &[u8], reason: &'static str) -> TreeError {
     TreeError::Link { path: shown(path), reason }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use std::fs::File;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::Order;
+    use super::*;
+    use crate::layer::Visit;
+    use crate::layer::memory::MemoryLayer;
+
+    /// Notes which files are expected, and which have had their turn.
+    #[derive(Debug)]
+    struct Noting(MemoryLayer, Mutex<Vec<LayerNode>>);
+
+    impl Layer for Noting {
+        fn root(&self) -> LayerNode {
+            self.0.root()
+        }
+
+        fn lookup(&self, directory: LayerNode, name: &[u8]) -> Result<Option<LayerNode>, LayerError> {
+            self.0.lookup(directory, name)
+        }
+
+        fn attributes(&self, node: LayerNode) -> Result<Attributes, LayerError> {
+            self.0.attributes(node)
+        }
+
+        fn read_directory(
+            &self,
+            directory: LayerNode,
+            after: Option<&[u8]>,
+            visit: &mut Visit<'_>,
+        ) -> Result<(), LayerError> {
+            self.0.read_directory(directory, after, visit)
+        }
+
+        fn read_link(&self, node: LayerNode) -> Result<Vec<u8>, LayerError> {
+            self.0.read_link(node)
+        }
+
+        fn extended_attributes(&self, node: LayerNode) -> Result<ExtendedAttributes, LayerError> {
+            self.0.extended_attributes(node)
+        }
+
+        fn read(&self, node: LayerNode, offset: u64, buffer: &mut [u8]) -> Result<usize, LayerError> {
+            self.0.read(node, offset, buffer)
+        }
+
+        fn expect(&self, node: LayerNode, size: u64) {
+            assert_eq!(size, self.attributes(node).unwrap().size);
+            self.1.lock().unwrap().push(node);
+        }
+
+        fn host_file(&self, node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
+            self.0.host_file(node)
+        }
+
+        fn is_settled(&self) -> bool {
+            self.0.is_settled()
+        }
+    }
+
+    #[test]
+    fn each_file_is_expected_once_and_never_far_ahead_of_its_turn() {
+        let mut builder = MemoryLayer::builder().directory("d", 0o755).directory("m", 0o755);
+        for number in 0..3 * AHEAD {
+            builder = builder.file(format!("d/{number:03}"), 0o644, *b"x");
+            builder = builder.file(format!("m{number}"), 0o644, *b"y");
+        }
+        let builder = builder.file("m/empty", 0o644, *b"").file("m/full", 0o644, *b"z");
+        let layer = Noting(builder.build().unwrap(), Mutex::default());
+        let options = TreeOptions {
+            prefix: Vec::new(),
+            links: Links::Keep,
+            latest: None,
+            entries: 1000,
+            detail: Detail::Plain,
+            order: Order::default(),
+            once: false,
+        };
+        let mut turns = 0;
+        walk((&layer, Contents::Read), &options, &mut TreeReport::default(), &mut |entry, node, _| {
+            let expected = layer.1.lock().unwrap();
+            if entry.node.kind == Kind::File && entry.node.size > 0 {
+                turns += 1;
+                assert!(expected.contains(&node), "{}", shown(&entry.path));
+            }
+            // Of the directory and of the one that it lies in.
+            assert!(expected.len() <= turns + 2 * AHEAD, "{} of {turns}", expected.len());
+            Ok(())
+        })
+        .unwrap();
+        let mut expected = std::mem::take(&mut *layer.1.lock().unwrap());
+        assert_eq!((expected.len(), turns), (6 * AHEAD + 1, 6 * AHEAD + 1));
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(expected.len(), turns);
+        walk((&layer, Contents::Ignored), &options, &mut TreeReport::default(), &mut |_, _, _| Ok(()))
+            .unwrap();
+        assert!(layer.1.lock().unwrap().is_empty());
+    }
+}
