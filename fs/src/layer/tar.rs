@@ -103,21 +103,23 @@ impl<'a> TarWriter<'a> {
         (offset, length): Stretch,
         read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        // After a failure the archive is of no use, and the buffer neither.
+        let mut buffer = std::mem::take(&mut self.buffer);
         let mut done = 0;
         while done < length {
             let wanted = usize::try_from(length - done).unwrap_or(PIECE).min(PIECE);
-            if self.buffer.len() < wanted {
-                self.buffer.resize(wanted, 0);
+            if buffer.len() < wanted {
+                buffer.resize(wanted, 0);
             }
-            let buffer = &mut self.buffer[..wanted];
-            let mut count = read(offset + done, buffer)?;
+            let mut count = read(offset + done, &mut buffer[..wanted])?;
             if count == 0 {
-                buffer.fill(0);
+                buffer[..wanted].fill(0);
                 count = wanted;
             }
-            self.out.write_all(&buffer[..count])?;
+            self.bytes(&buffer[..count])?;
             done += count as u64;
         }
+        self.buffer = buffer;
         Ok(())
     }
 
