@@ -141,6 +141,11 @@ impl Checked {
         self.when
     }
 
+    /// How many bytes are checked together.
+    pub(super) fn chunk(&self) -> u64 {
+        self.chunk
+    }
+
     /// Where the bytes begin in their file.
     pub(super) fn offset(&self) -> u64 {
         self.bytes.offset()

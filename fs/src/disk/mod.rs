@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every error that leaves this module names the action and the path.
 
+pub mod ahead;
 pub mod atomic;
 pub mod checked;
 pub mod digest;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::ahead;
 use super::checked::{Checked, FindDigest, When};
 use super::digest::Digest;
 use super::identity::FileIdentity;
@@ -148,6 +149,31 @@ impl FileRange {
         Ok(())
     }
 
+    /// Says that `length` bytes from `position` on will be read soon, with all that is checked together with them.
+    pub fn will_need(&self, position: u64, length: u64) {
+        let end = position.saturating_add(length);
+        let (mut start, mut stop) = (self.offset.saturating_add(position), self.offset.saturating_add(end));
+        if let Some(checked) = self.checked.as_ref().filter(|checked| checked.when() == When::First) {
+            let (first, chunk) = (checked.offset(), checked.chunk());
+            start -= start.saturating_sub(first) % chunk;
+            stop = first + stop.saturating_sub(first).div_ceil(chunk).saturating_mul(chunk);
+        }
+        ahead::will_need(&self.file, start, stop.saturating_sub(start));
+    }
+
+    /// Returns how many bytes to read from `position` on, at most about `length`, so that what is checked together is read
+    /// together: up to the end of a chunk where there are chunks.
+    #[must_use]
+    pub fn to_chunk_end(&self, position: u64, length: u64) -> u64 {
+        let Some(checked) = self.checked.as_ref().filter(|checked| checked.when() == When::First) else {
+            return length;
+        };
+        let start = position.saturating_add(self.offset.saturating_sub(checked.offset()));
+        let in_chunk = start % checked.chunk();
+        // Whole chunks, the first of which may have begun before.
+        (length / checked.chunk()).max(1).saturating_mul(checked.chunk()).saturating_sub(in_chunk)
+    }
+
     /// Returns the part `[position, position + length)` of this range, or `None` when it reaches outside.
     #[must_use]
     pub fn part(&self, position: u64, length: u64) -> Option<Self> {
@@ -183,7 +209,9 @@ impl RangeReader {
 
 impl Read for RangeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.range.read_at(self.position, buffer)?;
+        let length = self.range.to_chunk_end(self.position, buffer.len() as u64);
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.range.read_at(self.position, &mut buffer[..length])?;
         self.position += count as u64;
         Ok(count)
     }

@@ -40,4 +40,11 @@ impl Limits {
     pub fn decoded_from(&self, stored: u64) -> u64 {
         self.decoded_bytes.min(self.ratio_floor.max(stored.saturating_mul(self.ratio)))
     }
+
+    /// Returns the longest window that a zstd decoder accepts, as a power of two: one that the memory holds. The format's
+    /// least maximum is 2^23.
+    #[must_use]
+    pub fn longest_window(&self) -> u32 {
+        self.decoder_memory.max(1 << 23).ilog2().min(31)
+    }
 }

@@ -24,6 +24,12 @@ const TABLE_END: u32 = 0x8F92_EAB1;
 /// The highest zstd level for those who care more for speed than for size.
 const QUICK: u32 = 5;
 
+/// Content that goes on for longer belongs to a large file: its first pieces are as long as others, the rest are shorter. A
+/// multiple of the longest piece.
+pub(super) const LARGE: usize = 4 << 20;
+/// Length of such a piece. Measured: random reads of 4 KiB decode half as much; libraries of 4 to 25 MB are 2.7 % longer at level 3.
+pub(super) const LARGE_PIECE: usize = 512 << 10;
+
 /// A compression and how hard it tries.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Codec {
@@ -42,6 +48,15 @@ impl Codec {
             Self::Gzip { .. } => 256 << 10,
             Self::Zstd { level } if level > QUICK => 2 << 20,
             Self::Zstd { .. } => 1 << 20,
+        }
+    }
+
+    /// The same in the middle of a large file, `unbroken` bytes behind the last good place to end. Programs jump about in such
+    /// a file, so its pieces are shorter.
+    pub(super) fn longest_after(self, unbroken: u64) -> usize {
+        match self {
+            Self::Zstd { level } if level <= QUICK && unbroken >= LARGE as u64 => LARGE_PIECE,
+            Self::Gzip { .. } | Self::Zstd { .. } => self.longest(),
         }
     }
 

@@ -46,6 +46,10 @@ pub(super) struct PieceWriter<'a> {
     /// The piece that is being written.
     piece: Buffers,
     spare: Vec<Buffers>,
+    /// How long the piece may get.
+    longest: usize,
+    /// Content since the last good place for a piece to end.
+    unbroken: u64,
     ending: Ending,
     stored: u64,
     content: u64,
@@ -66,6 +70,8 @@ impl<'a> PieceWriter<'a> {
             codec,
             piece: Buffers::default(),
             spare: Vec::new(),
+            longest: codec.longest(),
+            unbroken: 0,
             ending: Ending::of(codec),
             stored: head.len() as u64,
             content: 0,
@@ -144,13 +150,17 @@ impl<'a> PieceWriter<'a> {
 
 impl Write for PieceWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let longest = self.codec.longest();
         let piece = &mut self.piece.content;
-        let count = bytes.len().min(longest - piece.len());
-        piece.reserve_exact(longest - piece.len());
+        if piece.is_empty() {
+            // Once for each piece: where it ends does not depend on how its content comes.
+            self.longest = self.codec.longest_after(self.unbroken);
+        }
+        let count = bytes.len().min(self.longest - piece.len());
+        piece.reserve_exact(self.longest - piece.len());
         piece.extend_from_slice(&bytes[..count]);
+        self.unbroken += count as u64;
         self.ending.content(&bytes[..count]);
-        if self.piece.content.len() == longest {
+        if self.piece.content.len() == self.longest {
             self.send()?;
         }
         Ok(count)
@@ -158,6 +168,7 @@ impl Write for PieceWriter<'_> {
 
     /// Says that this is a good place for a piece to end. It ends unless it would be too short.
     fn flush(&mut self) -> io::Result<()> {
+        self.unbroken = 0;
         if self.piece.content.len() >= self.codec.shortest() { self.send() } else { Ok(()) }
     }
 }
@@ -194,6 +205,7 @@ fn compress_job(compressor: &mut Compressor, job: Job) {
 mod tests {
     use std::io::Read as _;
 
+    use super::super::codec::{LARGE, LARGE_PIECE};
     use super::*;
 
     const GZIP: Codec = Codec::Gzip { level: 6 };
@@ -284,6 +296,31 @@ mod tests {
                 assert!(whole == compressed(codec, &content, step).0, "{codec:?} {step}");
             }
         }
+    }
+
+    #[test]
+    fn pieces_in_the_middle_of_a_large_file_are_shorter() {
+        let content = content(LARGE + 3 * LARGE_PIECE);
+        let cut = |step: usize, flushed: bool| {
+            let mut bytes = Vec::new();
+            let mut writer = PieceWriter::start(&mut bytes, ZSTD).unwrap();
+            for part in content.chunks(step) {
+                writer.write_all(part).unwrap();
+                if flushed {
+                    writer.flush().unwrap();
+                }
+            }
+            let starts = writer.finish().unwrap();
+            assert!(zstd::decode_all(&bytes[..]).unwrap() == content);
+            starts.iter().map(|start| start.content).collect::<Vec<_>>()
+        };
+        let mut expected: Vec<u64> =
+            (0..LARGE / ZSTD.longest()).map(|at| (at * ZSTD.longest()) as u64).collect();
+        expected.extend((0..3).map(|at| (LARGE + at * LARGE_PIECE) as u64));
+        assert_eq!(cut(content.len(), false), expected);
+        assert_eq!(cut(100_001, false), expected);
+        // Smaller files, one after the other, stay together.
+        assert_eq!(cut(ZSTD.longest(), true).len(), content.len().div_ceil(ZSTD.longest()));
     }
 
     #[test]

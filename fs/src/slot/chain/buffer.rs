@@ -1,8 +1,14 @@
 //! An input buffer that counts where it is and can look ahead.
 
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 const SIZE: usize = 128 << 10;
+
+/// Memory that nobody uses. Decoders come and go with every span that is read, and what the system gives anew it clears first.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// As many as are decoding at a time.
+const MOST_SPARE: usize = 2;
 
 /// Input of a decoder.
 pub(super) struct Buffer<R> {
@@ -16,7 +22,9 @@ pub(super) struct Buffer<R> {
 
 impl<R: Read> Buffer<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, bytes: vec![0; SIZE], start: 0, end: 0, position: 0, ended: false }
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = spare.unwrap_or_else(|| vec![0; SIZE]);
+        Self { inner, bytes, start: 0, end: 0, position: 0, ended: false }
     }
 
     /// Bytes consumed so far.
@@ -51,4 +59,18 @@ impl<R: Read> Buffer<R> {
             (self.start, self.end) = (0, 0);
         }
     }
+}
+
+impl<R> Drop for Buffer<R> {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MOST_SPARE {
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// Gives back what is kept for the next decoder.
+pub(super) fn release() {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }

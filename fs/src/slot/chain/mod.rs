@@ -6,18 +6,22 @@
 
 mod buffer;
 mod bzip2;
+mod frame;
 mod gzip;
 mod limited;
+mod run;
 mod xz;
 mod zstd;
 
 use std::io::Read;
+use std::ops::Range;
 
 use super::Limits;
 use crate::disk::range::FileRange;
 use crate::package::Compression;
 
 pub use gzip::POINT_INTERVAL;
+pub use run::Run;
 
 /// Decoded bytes; an error that is not the host's is a [`super::SlotError`] inside.
 pub type Decoded = Box<dyn Read + Send>;
@@ -34,6 +38,15 @@ pub struct Point {
     pub context: Vec<u8>,
     /// gzip, in the middle of a deflate block: where the block's header is.
     pub header: Option<BlockHeader>,
+}
+
+/// The bytes between two points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Which decoded bytes.
+    pub decoded: Range<u64>,
+    /// Of which stored bytes they are decoded; no end is known for the last ones.
+    pub stored: (u64, Option<u64>),
 }
 
 /// The type and code tables at the start of a deflate block, which every later part of the block needs.
@@ -101,6 +114,12 @@ pub fn single(stored: &FileRange, method: Single, limits: &Limits) -> Decoded {
         Single::Xz => Box::new(xz::XzReader::new(bytes, limits)),
         Single::Zstd => Box::new(zstd::ZstdReader::new(bytes, limits, None)),
     }
+}
+
+/// Gives back memory that is kept for the next decoder.
+pub fn release() {
+    buffer::release();
+    frame::release();
 }
 
 /// How one file of a ZIP archive is compressed.

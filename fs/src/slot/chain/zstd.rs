@@ -24,11 +24,9 @@ pub(super) struct ZstdReader<R> {
 
 impl<R: Read> ZstdReader<R> {
     pub(super) fn new(input: R, limits: &Limits, observe: Option<Observer>) -> Self {
-        // The window is a power of two of at most the memory given; the format's least maximum is 2^23.
-        let window_log = limits.decoder_memory.max(1 << 23).ilog2().min(31);
-        let context = DCtx::try_create().and_then(|mut context| {
-            context.set_parameter(DParameter::WindowLogMax(window_log)).ok().map(|_| context)
-        });
+        let window = DParameter::WindowLogMax(limits.longest_window());
+        let context =
+            DCtx::try_create().and_then(|mut context| context.set_parameter(window).ok().map(|_| context));
         Self { input: Buffer::new(input), context, between: true, decoded: 0, last_point: None, observe }
     }
 

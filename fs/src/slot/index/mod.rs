@@ -21,7 +21,7 @@ use zerocopy::FromBytes;
 
 use self::blocks::{Backing, Blocks};
 use self::format::{BLOCK, CHUNK_LENGTHS, Header, MAGIC, SUM, TOP_SUMS};
-use super::chain::{BlockHeader, Point};
+use super::chain::{BlockHeader, Bounds, Point};
 use super::tree::record::{EntryRecord, NodeRecord, kind_of};
 use super::tree::tables::{self, Table, Tables};
 use super::{Notice, NoticeKind};
@@ -342,6 +342,23 @@ impl Index {
     /// # Errors
     /// The index is damaged.
     pub fn point(&self, at: u64) -> Result<Option<(Point, u64)>, IndexError> {
+        let Some((record, bounds)) = self.point_before(at)? else { return Ok(None) };
+        let window = match u64::from(record.window_length.get()) {
+            0 => Vec::new(),
+            length => unpack_window(self.section(Section::Windows, record.window.get(), length)?)?,
+        };
+        Ok(Some((point_of(&record, window), bounds.decoded.end)))
+    }
+
+    /// Returns only where they are.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn bounds(&self, at: u64) -> Result<Option<Bounds>, IndexError> {
+        Ok(self.point_before(at)?.map(|(_, bounds)| bounds))
+    }
+
+    fn point_before(&self, at: u64) -> Result<Option<(PointRecord, Bounds)>, IndexError> {
         let (mut low, mut high) = (0, self.rows::<PointRecord>(Section::Points));
         let count = high;
         while low < high {
@@ -354,12 +371,9 @@ impl Index {
         }
         let Some(number) = low.checked_sub(1) else { return Ok(None) };
         let record = self.point_record(number)?;
-        let end = if low < count { self.point_record(low)?.decoded.get() } else { self.decoded() };
-        let window = match u64::from(record.window_length.get()) {
-            0 => Vec::new(),
-            length => unpack_window(self.section(Section::Windows, record.window.get(), length)?)?,
-        };
-        Ok(Some((point_of(&record, window), end)))
+        let behind = (low < count).then(|| self.point_record(low)).transpose()?;
+        let bounds = bounds_of(&record, self.decoded(), behind.as_ref());
+        Ok(Some((record, bounds)))
     }
 
     fn point_record(&self, number: u64) -> Result<PointRecord, IndexError> {
@@ -478,6 +492,14 @@ pub fn unpack_window(bytes: &[u8]) -> Result<Vec<u8>, IndexError> {
         return Ok(Vec::new());
     }
     zstd::bulk::decompress(bytes, LONGEST_WINDOW).map_err(|_| IndexError::Damaged { what: "window", at: 0 })
+}
+
+/// Returns what lies between the point of a record and the one `behind` it, or the `end` of the decoded bytes.
+#[must_use]
+pub fn bounds_of(record: &PointRecord, end: u64, behind: Option<&PointRecord>) -> Bounds {
+    let end = behind.map_or(end, |behind| behind.decoded.get());
+    let stored_end = behind.map(|behind| behind.stored_bits.get().div_ceil(8));
+    Bounds { decoded: record.decoded.get()..end, stored: (record.stored_bits.get() / 8, stored_end) }
 }
 
 /// Returns the point that a record describes.

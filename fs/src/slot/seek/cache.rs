@@ -1,15 +1,19 @@
 //! Decoded units shared by all slots of the process: bounded, and given back when idle.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::disk::mapped::Buffer;
-use crate::slot::{SlotError, memory};
+use super::unit::{self, Unit};
+use crate::slot::{SlotError, chain, memory};
 use crate::worker;
 
 /// Units are given back when nobody asked for any in this time.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Decoders that are kept where somebody stopped, for whoever reads on. Each takes up to 600 KiB, about what is not there
+/// yet of its unit.
+const MOST_RUNNING: usize = 8;
 
 /// Which unit: the stream's number, and where the unit begins in it.
 pub(super) type Key = (u64, u64);
@@ -17,9 +21,9 @@ pub(super) type Key = (u64, u64);
 /// How the cache was used, for tests and statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUse {
-    /// Units that were there.
+    /// Reads that met their unit here, all of it or a part.
     pub hits: u64,
-    /// Units that were decoded.
+    /// Units that were begun.
     pub decoded: u64,
     /// Bytes that were decoded.
     pub decoded_bytes: u64,
@@ -29,132 +33,98 @@ pub struct CacheUse {
 
 #[derive(Default)]
 struct State {
-    units: HashMap<Key, Unit>,
+    units: HashMap<Key, Kept>,
+    /// Units with a decoder that stands in the middle of them, the one that was used last at the end.
+    running: VecDeque<Key>,
     clock: u64,
     last_use: Option<Instant>,
     has_janitor: bool,
     usage: CacheUse,
 }
 
-enum Unit {
-    /// Somebody decodes it.
-    Coming,
-    Here {
-        bytes: Arc<Buffer>,
-        used: u64,
-    },
+struct Kept {
+    unit: Arc<Unit>,
+    used: u64,
 }
 
-#[derive(Default)]
-struct Cache {
-    state: Mutex<State>,
-    arrived: Condvar,
+static CACHE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+
+fn lock() -> MutexGuard<'static, State> {
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
-
-impl Cache {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Returns a unit of `length` bytes, of which there may be none yet; many who ask get the same one.
+pub(super) fn get(key: Key, length: usize) -> Result<Arc<Unit>, SlotError> {
+    let mut state = lock();
+    state.clock += 1;
+    state.last_use = Some(Instant::now());
+    let now = state.clock;
+    if let Some(kept) = state.units.get_mut(&key).filter(|kept| kept.unit.len() == length) {
+        kept.used = now;
+        let unit = Arc::clone(&kept.unit);
+        state.usage.hits += 1;
+        return Ok(unit);
     }
-}
-
-/// Takes the mark of a unit that did not come away again, also when its decoder panics.
-struct Claim {
-    key: Key,
-    done: bool,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.done {
-            CACHE.lock().units.remove(&self.key);
-            CACHE.arrived.notify_all();
-        }
-    }
-}
-
-/// Returns a unit, decoding it where it is not here; many who ask at once wait for one decoding.
-pub(super) fn get(
-    key: Key,
-    decode: impl FnOnce() -> Result<Buffer, SlotError>,
-) -> Result<Arc<Buffer>, SlotError> {
-    let mut state = CACHE.lock();
-    loop {
-        state.clock += 1;
-        let now = state.clock;
-        match state.units.get_mut(&key) {
-            Some(Unit::Here { bytes, used }) => {
-                *used = now;
-                let bytes = Arc::clone(bytes);
-                state.usage.hits += 1;
-                state.last_use = Some(Instant::now());
-                return Ok(bytes);
-            }
-            Some(Unit::Coming) => {
-                state = CACHE.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            None => break,
-        }
-    }
-    state.units.insert(key, Unit::Coming);
-    drop(state);
-    let mut claim = Claim { key, done: false };
-    let bytes = {
-        let _turn = memory::turn();
-        Arc::new(decode()?)
-    };
-    let mut state = CACHE.lock();
-    claim.done = true;
+    state.drop_unit(key);
+    // Before the new one is made: its memory is one that is given back here.
+    state.make_room(length);
+    let unit = Arc::new(Unit::new(length)?);
     state.usage.decoded += 1;
-    state.usage.decoded_bytes += bytes.len() as u64;
-    state.keep(key, &bytes);
+    state.usage.kept += length;
+    state.units.insert(key, Kept { unit: Arc::clone(&unit), used: now });
     let start_janitor = !std::mem::replace(&mut state.has_janitor, true);
     drop(state);
-    CACHE.arrived.notify_all();
-    if start_janitor {
-        let thread = worker::spawn("slot-cache", release_when_idle);
-        if thread.is_err() {
-            CACHE.lock().has_janitor = false;
-        }
+    if start_janitor && worker::spawn("slot-cache", release_when_idle).is_err() {
+        lock().has_janitor = false;
     }
-    Ok(bytes)
+    Ok(unit)
+}
+
+/// Notes that `count` bytes were decoded, and whether the decoder is kept, for a unit that was asked for.
+pub(super) fn decoded(key: Key, count: usize, is_running: bool) {
+    let mut state = lock();
+    state.usage.decoded_bytes += count as u64;
+    state.running.retain(|other| *other != key);
+    if !is_running || !state.units.contains_key(&key) {
+        return;
+    }
+    state.running.push_back(key);
+    if state.running.len() > MOST_RUNNING
+        && let Some(oldest) = state.running.pop_front()
+        && let Some(kept) = state.units.get(&oldest)
+    {
+        kept.unit.stop();
+    }
+}
+
+/// Forgets a unit that did not decode.
+pub(super) fn drop_failed(key: Key, unit: &Arc<Unit>) {
+    let mut state = lock();
+    if state.units.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.unit, unit)) {
+        state.drop_unit(key);
+    }
 }
 
 impl State {
-    fn keep(&mut self, key: Key, bytes: &Arc<Buffer>) {
-        self.clock += 1;
-        self.last_use = Some(Instant::now());
-        self.units.insert(key, Unit::Here { bytes: Arc::clone(bytes), used: self.clock });
-        self.usage.kept += bytes.len();
-        while self.usage.kept > memory::units() {
+    /// Gives up the units that were not used for the longest time, until one of `length` bytes fits.
+    fn make_room(&mut self, length: usize) {
+        while self.usage.kept + length > memory::units() {
             // Few units fit, so looking at all of them is cheap.
-            let oldest = self
-                .units
-                .iter()
-                .filter_map(|(key, unit)| match unit {
-                    Unit::Here { used, .. } => Some((*used, *key)),
-                    Unit::Coming => None,
-                })
-                .min();
-            let Some((_, oldest)) = oldest else { break };
+            let oldest = self.units.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
+            let Some(oldest) = oldest else { return };
             self.drop_unit(oldest);
         }
     }
 
     fn drop_unit(&mut self, key: Key) {
-        if let Some(Unit::Here { bytes, .. }) = self.units.remove(&key) {
-            self.usage.kept -= bytes.len();
+        if let Some(kept) = self.units.remove(&key) {
+            self.usage.kept -= kept.unit.len();
+            self.running.retain(|other| *other != key);
         }
     }
 
     fn clear(&mut self, which: impl Fn(Key) -> bool) {
-        let keys: Vec<Key> = self
-            .units
-            .iter()
-            .filter(|(key, unit)| matches!(unit, Unit::Here { .. }) && which(**key))
-            .map(|(key, _)| *key)
-            .collect();
+        let keys: Vec<Key> = self.units.keys().copied().filter(|key| which(*key)).collect();
         for key in keys {
             self.drop_unit(key);
         }
@@ -164,27 +134,36 @@ impl State {
 fn release_when_idle() {
     loop {
         std::thread::sleep(IDLE / 2);
-        let mut state = CACHE.lock();
+        let mut state = lock();
         if state.last_use.is_none_or(|last| last.elapsed() >= IDLE) {
             state.clear(|_| true);
             state.has_janitor = false;
+            drop(state);
+            give_back();
             return;
         }
     }
 }
 
+/// Gives back the memory that waits for the next unit.
+fn give_back() {
+    unit::release();
+    chain::release();
+}
+
 /// Forgets the units of one stream, which nobody will ask for again.
 pub(super) fn forget(stream: u64) {
-    CACHE.lock().clear(|key| key.0 == stream);
+    lock().clear(|key| key.0 == stream);
 }
 
 /// Forgets every unit now.
 pub fn release() {
-    CACHE.lock().clear(|_| true);
+    lock().clear(|_| true);
+    give_back();
 }
 
 /// Returns how the cache was used so far in this process.
 #[must_use]
 pub fn cache_use() -> CacheUse {
-    CACHE.lock().usage
+    lock().usage
 }

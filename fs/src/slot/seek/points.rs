@@ -4,8 +4,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::stream::Points;
 use crate::slot::SlotError;
-use crate::slot::chain::{Observer, Point};
-use crate::slot::index::{IndexWriter, PointRecord, pack_window, point_of, unpack_window};
+use crate::slot::chain::{Bounds, Observer, Point};
+use crate::slot::index::{IndexWriter, PointRecord, bounds_of, pack_window, point_of, unpack_window};
 
 /// Points in order, their windows in the index that is being written.
 #[derive(Debug)]
@@ -89,30 +89,42 @@ impl PointLog {
     pub fn records(&self) -> Vec<PointRecord> {
         self.lock().records.clone()
     }
-}
 
-impl Points for PointLog {
     /// Waits until the point behind the wanted one, or the end, is known.
-    fn span(&self, at: u64) -> Result<Option<(Point, u64)>, SlotError> {
+    fn record(&self, at: u64) -> Result<Option<(PointRecord, Bounds)>, SlotError> {
         let mut state = self.lock();
-        let (record, end) = loop {
+        let (record, end, behind) = loop {
             let next = state.records.partition_point(|record| record.decoded.get() <= at);
             let before = next.checked_sub(1).and_then(|number| state.records.get(number)).copied();
             match (before, state.records.get(next), &state.end) {
-                (Some(record), Some(behind), _) => break (record, behind.decoded.get()),
+                (Some(record), Some(behind), _) => break (record, behind.decoded.get(), Some(*behind)),
                 (_, None, None) | (None, Some(_), None) => {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 (_, _, Some(Err(reason))) if at >= state.reached => {
                     return Err(SlotError::PassFailed { reason: reason.to_string() });
                 }
-                (Some(record), None, Some(_)) => break (record, state.reached),
+                (Some(record), None, Some(_)) => break (record, state.reached, None),
                 (None, _, Some(_)) => return Ok(None),
             }
         };
-        drop(state);
+        Ok(Some((record, bounds_of(&record, end, behind.as_ref()))))
+    }
+}
+
+impl Points for PointLog {
+    fn span(&self, at: u64) -> Result<Option<(Point, u64)>, SlotError> {
+        let Some((record, bounds)) = self.record(at)? else { return Ok(None) };
         let length = u64::from(record.window_length.get());
         let window = unpack_window(&self.writer.window(record.window.get(), length)?)?;
-        Ok(Some((point_of(&record, window), end)))
+        Ok(Some((point_of(&record, window), bounds.decoded.end)))
+    }
+
+    fn bounds(&self, at: u64) -> Result<Option<Bounds>, SlotError> {
+        Ok(self.record(at)?.map(|(_, bounds)| bounds))
+    }
+
+    fn are_proven(&self) -> bool {
+        false
     }
 }
