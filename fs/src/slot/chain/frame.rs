@@ -26,7 +26,7 @@ struct Machine {
     input: Vec<u8>,
 }
 
-/// Machines that nobody uses: each takes 400 KiB, and would be made for every few blocks.
+/// Machines that nobody uses: each takes up to 400 KiB, and would be made for every few blocks.
 static SPARE: Mutex<Vec<Machine>> = Mutex::new(Vec::new());
 /// As many as are decoding at a time.
 const MOST_SPARE: usize = 2;

@@ -11,9 +11,10 @@ use crate::worker;
 /// Units are given back when nobody asked for any in this time.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Decoders that are kept where somebody stopped, for whoever reads on. Each takes up to 600 KiB, about what is not there
-/// yet of its unit.
-const MOST_RUNNING: usize = 8;
+/// Decoders that are kept where somebody stopped, for whoever reads on.
+const MOST_RUNNING: usize = 4;
+/// Memory that such a decoder takes, in bytes, at most.
+const RUNNING: usize = 400 << 10;
 
 /// Which unit: the stream's number, and where the unit begins in it.
 pub(super) type Key = (u64, u64);
@@ -108,7 +109,7 @@ pub(super) fn drop_failed(key: Key, unit: &Arc<Unit>) {
 impl State {
     /// Gives up the units that were not used for the longest time, until one of `length` bytes fits.
     fn make_room(&mut self, length: usize) {
-        while self.usage.kept + length > memory::units() {
+        while self.usage.kept + self.running.len() * RUNNING + length > memory::units() {
             // Few units fit, so looking at all of them is cheap.
             let oldest = self.units.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
             let Some(oldest) = oldest else { return };
