@@ -260,6 +260,24 @@ fn many_readers_decode_each_byte_once() {
 }
 
 #[test]
+fn reads_decode_no_further_than_they_need() {
+    let cache = Cache::new();
+    let (layer, _) = opened(&cache, &[Compression::Gzip], SlotOptions::default());
+    layer.wait_until_settled().unwrap();
+    let node = find(&layer, b"large").unwrap();
+    slotfs_fs::slot::seek::release();
+    let before = slotfs_fs::slot::seek::cache_use().decoded_bytes;
+    // Points are at least 1 MiB apart: whole spans would be more. Tests run in processes of their own.
+    for at in [0, 100_000, 200_000] {
+        let mut buffer = [0; 4096];
+        assert_eq!(layer.read(node, at, &mut buffer).unwrap(), 4096);
+        assert_eq!(buffer[..], text(3_000_000, 99)[usize::try_from(at).unwrap()..][..4096]);
+    }
+    let decoded = slotfs_fs::slot::seek::cache_use().decoded_bytes - before;
+    assert!((200_000..700_000).contains(&decoded), "{decoded} bytes decoded");
+}
+
+#[test]
 fn copies_are_checked_against_the_digest() {
     let cache = Cache::new();
     let (layer, _) = opened(&cache, &[Compression::Bzip2], SlotOptions::default());
