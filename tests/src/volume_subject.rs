@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use slotfs_fs::layer::memory::MemoryLayer;
 use slotfs_fs::node::{Kind, Timestamp};
 use slotfs_fs::overlay::{Upper, UpperForm};
@@ -33,6 +34,25 @@ pub struct VolumeSubject {
     held: [Option<(NodeId, HandleId, bool)>; PLACES],
     /// References to give back.
     referenced: Vec<NodeId>,
+    memory: Memory,
+    /// References that are kept until the next start.
+    remembered: Vec<NodeId>,
+}
+
+/// What of all that it has seen the subject keeps references to, as a kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing that is not in use.
+    Nothing,
+    /// Everything.
+    Everything,
+    /// What is no directory.
+    Files,
+}
+
+/// Any memory.
+pub fn memory() -> impl Strategy<Value = Memory> {
+    prop_oneof![Just(Memory::Nothing), Just(Memory::Everything), Just(Memory::Files)]
 }
 
 /// Layers that have everything a change can meet, merged, and the same tree in the oracle.
@@ -137,10 +157,19 @@ impl VolumeSubject {
         form: impl Into<UpperForm>,
         bare_copies: Option<u64>,
     ) -> Self {
-        let (held, referenced, form) = ([None; PLACES], Vec::new(), form.into());
-        let mut subject = Self { volume: None, folder, layers, form, bare_copies, held, referenced };
+        let (held, form) = ([None; PLACES], form.into());
+        let (referenced, remembered, memory) = (Vec::new(), Vec::new(), Memory::Nothing);
+        let volume = None;
+        let mut subject =
+            Self { volume, folder, layers, form, bare_copies, held, referenced, memory, remembered };
         subject.start();
         subject
+    }
+
+    /// Keeps references from now on.
+    #[must_use]
+    pub fn remembering(self, memory: Memory) -> Self {
+        Self { memory, ..self }
     }
 
     fn start(&mut self) {
@@ -160,6 +189,8 @@ impl VolumeSubject {
     pub fn remount(&mut self) {
         (0..PLACES).for_each(|place| self.release(place));
         self.forget();
+        let remembered = std::mem::take(&mut self.remembered);
+        remembered.into_iter().for_each(|node| self.volume().forget(node, 1));
         assert_eq!(self.volume().known_nodes(), 1, "all nodes are forgotten");
         assert_eq!(self.volume().open_handles(), 0, "all handles are closed");
         self.volume = None;
@@ -177,7 +208,19 @@ impl VolumeSubject {
 
     fn forget(&mut self) {
         for node in std::mem::take(&mut self.referenced) {
-            self.volume().forget(node, 1);
+            let is_kept = match self.memory {
+                Memory::Nothing => false,
+                Memory::Everything => true,
+                Memory::Files => self
+                    .volume()
+                    .attributes(node)
+                    .is_ok_and(|status| status.attributes.kind != Kind::Directory),
+            };
+            if is_kept {
+                self.remembered.push(node);
+            } else {
+                self.volume().forget(node, 1);
+            }
         }
     }
 

@@ -11,17 +11,19 @@ use slotfs_fs::overlay::{Rights, UpperForm, WhiteoutForm};
 use slotfs_fs::volume::RenameMode;
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
-use slotfs_tests::volume_subject::{VolumeSubject, layers};
+use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers, memory};
 
 fn run(
     operations: &[Operation],
     form: impl Into<UpperForm>,
     bare_copies: Option<u64>,
+    memory: Memory,
 ) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
     let (layers, model) = layers();
     let mut oracle = Oracle::new(model);
-    let mut subject = VolumeSubject::new(folder.path().to_path_buf(), layers, form, bare_copies);
+    let mut subject =
+        VolumeSubject::new(folder.path().to_path_buf(), layers, form, bare_copies).remembering(memory);
     let mut inodes = BTreeMap::new();
     let same = |oracle: &Oracle, subject: &mut VolumeSubject, inodes: &mut _| {
         oracle.compare(subject, inodes).map_err(TestCaseError::fail)
@@ -51,22 +53,27 @@ proptest! {
     })]
 
     #[test]
-    fn a_volume_behaves_as_the_oracle_says(operations in prop::collection::vec(operation(), 1..40)) {
-        run(&operations, WhiteoutForm::Best, None)?;
+    fn a_volume_behaves_as_the_oracle_says(
+        operations in prop::collection::vec(operation(), 1..40),
+        memory in memory(),
+    ) {
+        run(&operations, WhiteoutForm::Best, None, memory)?;
     }
 
     #[test]
     fn it_does_so_too_where_copies_come_without_content(
         operations in prop::collection::vec(operation(), 1..40),
+        memory in memory(),
     ) {
-        run(&operations, WhiteoutForm::Best, Some(1))?;
+        run(&operations, WhiteoutForm::Best, Some(1), memory)?;
     }
 
     #[test]
     fn it_does_so_too_where_no_whiteout_devices_can_be_made(
         operations in prop::collection::vec(operation(), 1..40),
+        memory in memory(),
     ) {
-        run(&operations, WhiteoutForm::Attribute, None)?;
+        run(&operations, WhiteoutForm::Attribute, None, memory)?;
     }
 
     #[test]
@@ -74,16 +81,20 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..40),
         whiteouts in prop_oneof![Just(WhiteoutForm::Best), Just(WhiteoutForm::Attribute)],
         bare_copies in prop_oneof![Just(None), Just(Some(1))],
+        memory in memory(),
     ) {
-        run(&operations, UpperForm { whiteouts, rights: Rights::Ordinary }, bare_copies)?;
+        run(&operations, UpperForm { whiteouts, rights: Rights::Ordinary }, bare_copies, memory)?;
     }
 
     #[test]
     #[ignore = "takes minutes: run by hand after changes of the volume"]
-    fn a_long_life_is_no_different(operations in prop::collection::vec(operation(), 200..400)) {
-        run(&operations, WhiteoutForm::Best, None)?;
-        run(&operations, WhiteoutForm::Best, Some(1))?;
-        run(&operations, UpperForm::ORDINARY, None)?;
+    fn a_long_life_is_no_different(
+        operations in prop::collection::vec(operation(), 200..400),
+        memory in memory(),
+    ) {
+        run(&operations, WhiteoutForm::Best, None, memory)?;
+        run(&operations, WhiteoutForm::Best, Some(1), memory)?;
+        run(&operations, UpperForm::ORDINARY, None, memory)?;
     }
 }
 
@@ -117,9 +128,15 @@ fn regressions() {
     for (name, operations) in table {
         for form in [WhiteoutForm::Best, WhiteoutForm::Attribute] {
             for rights in [Rights::Own, Rights::Ordinary] {
-                for bare_copies in [None, Some(1)] {
+                for (bare_copies, memory) in [
+                    (None, Memory::Nothing),
+                    (Some(1), Memory::Nothing),
+                    (None, Memory::Everything),
+                    (Some(1), Memory::Files),
+                ] {
                     let form = UpperForm { whiteouts: form, rights };
-                    run(&operations, form, bare_copies).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    let done = run(&operations, form, bare_copies, memory);
+                    done.unwrap_or_else(|error| panic!("{name}: {error}"));
                 }
             }
         }

@@ -15,7 +15,7 @@ use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::overlay::{Scope, Upper, UpperForm, WhiteoutForm, duplicate, take_back};
 use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
 use slotfs_tests::subject::{Observed, Subject};
-use slotfs_tests::volume_subject::{VolumeSubject, layers};
+use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers, memory};
 
 /// Fewer than proptest's own number, as every case writes to a disk; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
@@ -64,12 +64,13 @@ fn is_about_held(operation: &Operation) -> bool {
 fn run(
     (before, paths, after): (&[Operation], &[OperationPath], &[Operation]),
     form: impl Into<UpperForm> + Copy,
-    bare_copies: Option<u64>,
+    (bare_copies, memory): (Option<u64>, Memory),
 ) -> Result<(), TestCaseError> {
     let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let scope = Scope::of(paths.to_vec());
-    let mut one = start(live.path(), form, bare_copies);
-    let mut other = start(still.path(), form, bare_copies);
+    // What is known decides which names of a file are copied up along.
+    let mut one = start(live.path(), form, bare_copies).remembering(memory);
+    let mut other = start(still.path(), form, bare_copies).remembering(memory);
     for operation in before {
         prop_assert_eq!(one.apply(operation), other.apply(operation), "{:?}", operation);
     }
@@ -119,9 +120,10 @@ fn go_on_alike(
 fn put_back(
     (before, wanted, after): (&[Operation], &[Operation], &[Operation]),
     form: impl Into<UpperForm> + Copy,
+    memory: Memory,
 ) -> Result<(), TestCaseError> {
     let [live, still] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let mut one = start(live.path(), form, Some(1));
+    let mut one = start(live.path(), form, Some(1)).remembering(memory);
     let mut other = start(still.path(), form, Some(1));
     for (operations, subject) in [(before, &mut one), (wanted, &mut other)] {
         for operation in operations {
@@ -169,43 +171,43 @@ proptest! {
 
     #[test]
     fn taking_back_in_use_is_taking_back_at_rest(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, None)?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (None, memory))?;
     }
 
     #[test]
     fn it_is_so_where_copies_come_without_content(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, Some(1))?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (Some(1), memory))?;
     }
 
     #[test]
     fn putting_back_in_use_gives_what_was_kept(
-        before in operations(20), wanted in operations(20), after in operations(10),
+        before in operations(20), wanted in operations(20), after in operations(10), memory in memory(),
     ) {
-        put_back((&before, &wanted, &after), WhiteoutForm::Best)?;
+        put_back((&before, &wanted, &after), WhiteoutForm::Best, memory)?;
     }
 
     #[test]
     fn it_is_so_where_no_whiteout_devices_can_be_made(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Attribute, None)?;
+        run((&before, &paths, &after), WhiteoutForm::Attribute, (None, memory))?;
     }
 
     #[test]
     fn it_is_so_where_owners_and_modes_are_kept_aside(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), UpperForm::ORDINARY, None)?;
+        run((&before, &paths, &after), UpperForm::ORDINARY, (None, memory))?;
     }
 
     #[test]
     fn putting_back_gives_what_was_kept_aside(
-        before in operations(20), wanted in operations(20), after in operations(10),
+        before in operations(20), wanted in operations(20), after in operations(10), memory in memory(),
     ) {
-        put_back((&before, &wanted, &after), UpperForm::ORDINARY)?;
+        put_back((&before, &wanted, &after), UpperForm::ORDINARY, memory)?;
     }
 }

@@ -224,13 +224,20 @@ impl Volume {
     /// Finds out what became of a known name.
     fn fate(&self, upper: &Upper, suspect: &Suspect, parent_is_gone: bool) -> Fate {
         let Suspect { parent, name, node } = suspect;
-        let (state, is_home) = {
+        let (state, is_home, is_open) = {
             let table = lock(&self.table);
-            let state = table.slot(node.id).and_then(|slot| slot.upper);
+            let slot = table.slot(node.id);
             let above = table.slot(*parent).map(|slot| Arc::clone(&slot.node));
-            (state, above.is_some_and(|above| is_home(&above, name, node)))
+            let is_open = slot.is_some_and(|slot| slot.handles > 0);
+            (
+                slot.and_then(|slot| slot.upper),
+                above.is_some_and(|above| is_home(&above, name, node)),
+                is_open,
+            )
         };
-        if parent_is_gone {
+        // The disk gives the inode number of a file that is gone to the next one, unless that is open.
+        let may_be_another = state.is_some() && !is_open && node.kind != Kind::Directory;
+        if parent_is_gone || may_be_another {
             return Fate::Goes;
         }
         let directory = self.upper_directory(*parent).ok();
