@@ -48,7 +48,7 @@ impl Volume {
                 lock(&self.table).attach(parent, &Arc::from(name), node.id);
                 self.upper_status(&node, &self.upper_spot(&node)?)?
             };
-            return Ok(Entry { node: node.keep().id, status });
+            return Ok(Entry { node: node.keep(), status });
         }
     }
 }

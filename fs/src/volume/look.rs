@@ -17,7 +17,8 @@ const NAME_MAX: usize = 255;
 /// A node with a reference that is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
-    volume: &'a Volume,
+    /// Who takes the reference back; `None` when somebody else gives it back.
+    volume: Option<&'a Volume>,
     node: Arc<Node>,
 }
 
@@ -46,10 +47,9 @@ const UPPER_ONLY: u64 = 1 << 63;
 
 impl Held<'_> {
     /// Leaves the reference to the caller, who gives it back by `forget`.
-    pub(super) fn keep(self) -> Arc<Node> {
-        let node = Arc::clone(&self.node);
-        std::mem::forget(self);
-        node
+    pub(super) fn keep(mut self) -> NodeId {
+        self.volume = None;
+        self.node.id
     }
 }
 
@@ -63,8 +63,10 @@ impl std::ops::Deref for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let freed = lock(&self.volume.table).release(self.node.id, 1);
-        self.volume.count_freed(freed);
+        if let Some(volume) = self.volume {
+            let freed = lock(&volume.table).release(self.node.id, 1);
+            volume.count_freed(freed);
+        }
     }
 }
 
@@ -112,7 +114,7 @@ impl Volume {
             return Ok(Lookup::Absent { lasting: self.is_final(&view) });
         };
         let status = self.status(&held)?;
-        Ok(Lookup::Found(Entry { node: held.keep().id, status }))
+        Ok(Lookup::Found(Entry { node: held.keep(), status }))
     }
 
     /// Takes back `count` references; a node without references and names is dropped.
@@ -136,7 +138,7 @@ impl Volume {
 
     pub(super) fn hold(&self, id: NodeId) -> Result<Held<'_>, FsError> {
         let node = lock(&self.table).acquire(id, 1).ok_or(FsError::Unknown(id.0))?;
-        Ok(Held { volume: self, node })
+        Ok(Held { volume: Some(self), node })
     }
 
     pub(super) fn directory_view(&self, id: NodeId) -> Result<DirectoryView, FsError> {
@@ -188,7 +190,7 @@ impl Volume {
                 if let Some(child) = child.filter(|child| self.is_name_final(&table, *child))
                     && let Some(node) = table.acquire(child, 1)
                 {
-                    return Ok(Some(Held { volume: self, node }));
+                    return Ok(Some(Held { volume: Some(self), node }));
                 }
                 view
             };
@@ -199,7 +201,7 @@ impl Volume {
                 return Ok(None);
             };
             if let Some(node) = self.enter(&view, name, new) {
-                return Ok(Some(Held { volume: self, node }));
+                return Ok(Some(Held { volume: Some(self), node }));
             }
         }
     }
