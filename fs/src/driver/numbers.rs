@@ -7,12 +7,15 @@
 //! gets a number of its own, an *alias*, and its attributes are not to be cached, so that `stat(2)` asks for
 //! them, and that answer may carry the right inode number.
 //!
+//! A number from which the volume's own follows is only counted, since the kernel may know millions of those.
+//!
 //! **Invariant:** while the kernel knows a number, it means the same node.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::volume::dense::DenseMap;
 use crate::volume::{Entry, FsError, NodeId};
 
 /// The kernel's number of the root directory.
@@ -37,10 +40,67 @@ struct Known {
     lookups: u64,
 }
 
+/// A part of the numbers; each is in one of the maps at most.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Lookups of numbers that mean what [`NodeId::of_layers`] makes of them.
+    of_layers: DenseMap<u32>,
+    others: HashMap<u64, Known>,
+}
+
+impl Shard {
+    fn node(&self, number: u64) -> Option<NodeId> {
+        if let Some(known) = self.others.get(&number) {
+            return Some(known.node);
+        }
+        self.of_layers.get(number).and_then(|_| NodeId::of_layers(number))
+    }
+
+    /// Counts one lookup more for `number`, unless it means another node.
+    fn count(&mut self, number: u64, node: NodeId) -> bool {
+        if self.node(number).is_some_and(|known| known != node) {
+            return false;
+        }
+        if self.others.contains_key(&number) || NodeId::of_layers(number) != Some(node) {
+            self.others.entry(number).or_insert(Known { node, lookups: 0 }).lookups += 1;
+            return true;
+        }
+        let before = self.of_layers.get(number).unwrap_or(0);
+        if let Some(lookups) = before.checked_add(1) {
+            self.of_layers.insert(number, lookups);
+        } else {
+            self.of_layers.remove(number);
+            self.others.insert(number, Known { node, lookups: u64::from(before) + 1 });
+        }
+        true
+    }
+
+    /// Takes back lookups; returns the node, how many were taken back, and whether none is left.
+    fn forget(&mut self, number: u64, count: u64) -> Option<(NodeId, u64, bool)> {
+        if let Some(known) = self.others.get_mut(&number) {
+            let (node, count) = (known.node, count.min(known.lookups));
+            known.lookups -= count;
+            let is_last = known.lookups == 0;
+            if is_last {
+                self.others.remove(&number);
+            }
+            return Some((node, count, is_last));
+        }
+        let lookups = self.of_layers.get_mut(number)?;
+        let count = u32::try_from(count).unwrap_or(u32::MAX).min(*lookups);
+        *lookups -= count;
+        let is_last = *lookups == 0;
+        if is_last {
+            self.of_layers.remove(number);
+        }
+        Some((NodeId::of_layers(number)?, u64::from(count), is_last))
+    }
+}
+
 /// Which node each of the kernel's numbers means, and how often the kernel was told so.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    shards: [Mutex<HashMap<u64, Known>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     aliases: Mutex<HashMap<NodeId, u64>>,
     alias_count: AtomicUsize,
     next_alias: AtomicU64,
@@ -49,7 +109,7 @@ pub(super) struct Numbers {
 impl Numbers {
     pub(super) fn new() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+            shards: std::array::from_fn(|_| Mutex::default()),
             aliases: Mutex::new(HashMap::new()),
             alias_count: AtomicUsize::new(0),
             next_alias: AtomicU64::new(ALIAS),
@@ -84,15 +144,8 @@ impl Numbers {
         self.next_alias.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts one lookup more for `number`, unless it means another node.
     fn count(&self, number: u64, node: NodeId) -> bool {
-        let mut shard = self.shard(number);
-        let known = shard.entry(number).or_insert(Known { node, lookups: 0 });
-        if known.node != node {
-            return false;
-        }
-        known.lookups += 1;
-        true
+        self.shard(number).count(number, node)
     }
 
     /// Returns the node that `number` means.
@@ -100,7 +153,7 @@ impl Numbers {
         if number == ROOT {
             return Ok(NodeId::ROOT);
         }
-        self.shard(number).get(&number).map(|known| known.node).ok_or(FsError::Unknown(number))
+        self.shard(number).node(number).ok_or(FsError::Unknown(number))
     }
 
     /// Returns the number by which the kernel knows the node; `None` when it does not.
@@ -111,7 +164,7 @@ impl Numbers {
         if let Some(alias) = lock(&self.aliases).get(&node) {
             return Some(*alias);
         }
-        self.shard(inode).get(&inode).filter(|known| known.node == node).map(|_| inode)
+        self.shard(inode).node(inode).filter(|known| *known == node).map(|_| inode)
     }
 
     /// Takes back `count` lookups; returns the node and how many references the volume may drop.
@@ -119,28 +172,20 @@ impl Numbers {
         if number == ROOT {
             return None;
         }
-        let mut shard = self.shard(number);
-        let known = shard.get_mut(&number)?;
-        let node = known.node;
-        let count = count.min(known.lookups);
-        known.lookups -= count;
-        if known.lookups == 0 {
-            shard.remove(&number);
-            drop(shard);
-            if number & (ALIAS | 1 << 63) == ALIAS {
-                let mut aliases = lock(&self.aliases);
-                if self.node(number).is_err() {
-                    aliases.remove(&node);
-                }
-                self.alias_count.store(aliases.len(), Ordering::Release);
+        let (node, count, is_last) = self.shard(number).forget(number, count)?;
+        if is_last && number & (ALIAS | 1 << 63) == ALIAS {
+            let mut aliases = lock(&self.aliases);
+            if self.node(number).is_err() {
+                aliases.remove(&node);
             }
+            self.alias_count.store(aliases.len(), Ordering::Release);
         }
         Some((node, count))
     }
 
-    fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Known>> {
-        // Node numbers are dense in their low bits.
-        lock(&self.shards[(number % SHARDS as u64) as usize])
+    fn shard(&self, number: u64) -> MutexGuard<'_, Shard> {
+        // Node numbers are dense in their low bits, and those that share memory belong together.
+        lock(&self.shards[(DenseMap::<u32>::page_of(number) % SHARDS as u64) as usize])
     }
 }
 
@@ -196,6 +241,41 @@ mod tests {
         assert_eq!(numbers.learn(&entry(6, 70)), alias);
         assert_eq!(numbers.forget(alias.number, 2), Some((NodeId(6), 2)));
         assert_eq!(numbers.learn(&entry(6, 70)), Named { number: 70, exact: true });
+    }
+
+    #[test]
+    fn a_number_of_the_layers_is_counted_and_means_one_node_at_a_time() {
+        let numbers = Numbers::new();
+        let inode = 3 << 32 | 9;
+        let NodeId(own) = NodeId::of_layers(inode).unwrap_or(NodeId::ROOT);
+        for _ in 0..2 {
+            assert_eq!(numbers.learn(&entry(own, inode)), Named { number: inode, exact: true });
+        }
+        let other = numbers.learn(&entry(7, inode));
+        assert!(!other.exact, "the number is taken");
+        assert_eq!(numbers.number_of(NodeId(own), inode), Some(inode));
+        assert_eq!(numbers.forget(inode, 9), Some((NodeId(own), 2)));
+        assert!(numbers.node(inode).is_err() && numbers.number_of(NodeId(own), inode).is_none());
+        numbers.forget(other.number, 1);
+        assert!(numbers.learn(&entry(7, inode)).exact);
+        assert!(!numbers.learn(&entry(own, inode)).exact, "the number is taken the other way round");
+    }
+
+    #[test]
+    fn more_lookups_than_a_small_number_holds_are_counted() {
+        let mut shard = Shard::default();
+        let inode = 1 << 32;
+        let Some(node) = NodeId::of_layers(inode) else { panic!("a number of the layers") };
+        shard.of_layers.insert(inode, u32::MAX - 1);
+        for _ in 0..3 {
+            assert!(shard.count(inode, node));
+        }
+        assert_eq!(shard.node(inode), Some(node));
+        assert!(!shard.count(inode, NodeId(5)));
+        let all = u64::from(u32::MAX) + 2;
+        assert_eq!(shard.forget(inode, all - 1), Some((node, all - 1, false)));
+        assert_eq!(shard.forget(inode, 1), Some((node, 1, true)));
+        assert_eq!(shard.node(inode), None);
     }
 
     #[test]

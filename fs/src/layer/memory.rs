@@ -47,6 +47,14 @@ struct MemoryNode {
     attributes: Attributes,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     content: Content,
+    /// What it was called first.
+    name: Vec<u8>,
+}
+
+impl MemoryNode {
+    fn new(name: &[u8], attributes: Attributes, content: Content) -> Self {
+        Self { attributes, xattrs: BTreeMap::new(), content, name: name.into() }
+    }
 }
 
 /// Adds nodes one by one; missing parents are made with mode 0755. The first call that does not fit is
@@ -92,11 +100,7 @@ impl MemoryLayer {
     #[must_use]
     pub fn builder() -> MemoryLayerBuilder {
         let content = Content::Directory(BTreeMap::new());
-        let root = MemoryNode {
-            attributes: attributes(Kind::Directory, 0o755, 0),
-            xattrs: BTreeMap::new(),
-            content,
-        };
+        let root = MemoryNode::new(b"", attributes(Kind::Directory, 0o755, 0), content);
         MemoryLayerBuilder { nodes: vec![root], failed: None }
     }
 
@@ -105,9 +109,7 @@ impl MemoryLayer {
     pub fn single_file(mode: u32, content: impl Into<Arc<[u8]>>) -> Self {
         let content = content.into();
         let attributes = attributes(Kind::File, mode, content.len() as u64);
-        Self {
-            nodes: vec![MemoryNode { attributes, xattrs: BTreeMap::new(), content: Content::File(content) }],
-        }
+        Self { nodes: vec![MemoryNode::new(b"", attributes, Content::File(content))] }
     }
 
     fn node(&self, node: LayerNode) -> Result<&MemoryNode, LayerError> {
@@ -216,7 +218,8 @@ impl MemoryLayerBuilder {
         self.step(|builder| {
             let node = builder.nodes.len();
             builder.enter(path, node)?;
-            builder.nodes.push(MemoryNode { attributes, xattrs: BTreeMap::new(), content });
+            let name = components(path).last().unwrap_or_default();
+            builder.nodes.push(MemoryNode::new(name, attributes, content));
             Ok(())
         })
     }
@@ -255,11 +258,8 @@ impl MemoryLayerBuilder {
             }
             entries.insert(name.to_vec(), number(next));
             self.nodes[current].attributes.links += 1;
-            self.nodes.push(MemoryNode {
-                attributes: attributes(Kind::Directory, 0o755, 0),
-                xattrs: BTreeMap::new(),
-                content: Content::Directory(BTreeMap::new()),
-            });
+            let content = Content::Directory(BTreeMap::new());
+            self.nodes.push(MemoryNode::new(name, attributes(Kind::Directory, 0o755, 0), content));
             current = next;
         }
         match self.nodes[current].content {
@@ -339,6 +339,12 @@ impl Layer for MemoryLayer {
 
     fn host_file(&self, _node: LayerNode) -> Result<Option<Arc<File>>, LayerError> {
         Ok(None)
+    }
+
+    fn only_name(&self, node: LayerNode) -> Result<Option<Vec<u8>>, LayerError> {
+        let MemoryNode { attributes, name, .. } = self.node(node)?;
+        // A directory has two links at least, and the root no name.
+        Ok((attributes.links == 1 && !name.is_empty()).then(|| name.clone()))
     }
 
     fn is_settled(&self) -> bool {

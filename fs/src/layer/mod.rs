@@ -156,6 +156,16 @@ pub trait Layer: Send + Sync + Debug {
         Ok(Marks::default())
     }
 
+    /// Returns the name of `node` where nothing else in this layer leads to it: it is no directory, and has one name in one
+    /// directory. `None` where there are more, or the layer does not tell. To be asked once the layer is settled.
+    ///
+    /// # Errors
+    /// The layer is damaged, or the host refused.
+    fn only_name(&self, node: LayerNode) -> Result<Option<Vec<u8>>, LayerError> {
+        let _ = node;
+        Ok(None)
+    }
+
     /// Tells whether names and attributes are final, so that the kernel may keep them for ever. A host
     /// directory is never settled.
     fn is_settled(&self) -> bool;

@@ -379,6 +379,37 @@ impl Stack {
         Ok(Some(current))
     }
 
+    /// Returns the name of `lower` where it is one settled node of one layer that has no other name there; see
+    /// [`Layer::only_name`].
+    ///
+    /// # Errors
+    /// A layer could not answer.
+    pub fn only_name(&self, lower: &Lower) -> Result<Option<Vec<u8>>, LayerError> {
+        match lower.sources() {
+            [Source::Layer { layer, node }] if self.is_node_settled(lower) => {
+                self.layer(*layer).layer.only_name(*node)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the node that has the name [`Self::only_name`] and this inode number, and that name; `None` when there is
+    /// none.
+    ///
+    /// # Errors
+    /// A layer could not answer.
+    pub fn named_node(&self, inode: u64) -> Result<Option<(Lower, Vec<u8>)>, LayerError> {
+        let place = (inode >> 32).checked_sub(1).and_then(|layer| u32::try_from(layer).ok());
+        let Some((position, placed)) = place.and_then(|at| Some((at, self.layers.get(at as usize)?))) else {
+            return Ok(None);
+        };
+        let node = LayerNode((inode & u64::from(u32::MAX)) as u32);
+        let Some(name) = placed.layer.only_name(node)? else { return Ok(None) };
+        let kind = placed.layer.attributes(node)?.kind;
+        let sources = Sources::One(Source::Layer { layer: position, node });
+        Ok(Some((Lower { kind, sources }, name)))
+    }
+
     /// Returns the attributes: the topmost layer's; a made-up parent has mode 0755 and takes the rest from the
     /// topmost layer that lies in it.
     ///

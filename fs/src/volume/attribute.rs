@@ -46,7 +46,7 @@ impl Volume {
             self.copy_up(&node, Need::Attributes)?;
         }
         // Bringing the content changes times, too, and puts back those that it found.
-        let _alone = self.bare(node.id).map(|_| lock(&node.copy_up));
+        let _alone = self.bare(node.id).map(|_| self.copying.begin(node.id));
         let _names = self.names();
         let spot = self.upper_spot(&node)?;
         if [mode, user, group] != [None; 3] {

@@ -138,7 +138,7 @@ impl Volume {
     /// Brings the content of a bare copy, or only its first `keep` bytes, and makes it a copy like any other.
     pub(super) fn fill(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<(), FsError> {
         let upper = self.writable_upper()?;
-        let _alone = lock(&node.copy_up);
+        let _alone = self.copying.begin(node.id);
         let Some(bare) = self.bare(node.id) else { return Ok(()) };
         let (file, before) = {
             let _names = self.names();

@@ -50,6 +50,7 @@ impl Volume {
         if self.all_writable {
             return Ok(());
         }
+        self.expand(node.id)?;
         let first = lock(&self.table).slot(node.id).and_then(|slot| slot.names.first().cloned());
         match first {
             Some((parent, name)) => self.check_writable_name(parent, &name),

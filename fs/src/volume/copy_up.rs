@@ -6,7 +6,8 @@
 //!
 //! **Invariant:** content is on disk before the copy hides the original, so a power failure loses neither.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::table::{Bare, Node, UpperState};
 use super::{FsError, NodeId, Volume, lock};
@@ -21,6 +22,7 @@ impl Volume {
     /// Makes sure that `node` is in the upper directory with what is needed of it, and the directories that lead to it.
     pub(super) fn copy_up(&self, node: &Arc<Node>, need: Need) -> Result<(), FsError> {
         let upper = self.writable_upper()?;
+        self.expand(node.id)?;
         while !self.is_upper(node.id) {
             for directory in self.ancestors_to_copy(node.id) {
                 self.copy_up_one(upper, &directory, Need::Attributes)?;
@@ -58,7 +60,7 @@ impl Volume {
 
     /// Copies up `node` alone; `false` when its parents are not there (any more).
     fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, need: Need) -> Result<bool, FsError> {
-        let _alone = lock(&node.copy_up);
+        let _alone = self.copying.begin(node.id);
         if self.is_upper(node.id) {
             return Ok(true);
         }
@@ -221,10 +223,7 @@ impl Volume {
         {
             allowance.lost(room.without_names(), true);
         }
-        if let Some(slot) = lock(&self.table).slot_mut(node.id) {
-            slot.detached = Some(pinned);
-            slot.bare = bare;
-        }
+        lock(&self.table).copied_nameless(node.id, pinned, bare);
         Ok(true)
     }
 
@@ -258,6 +257,38 @@ impl Volume {
             upper.impure = true;
         }
         Ok(())
+    }
+}
+
+/// Which nodes are being copied up, or get what is missing in their copies: one thread at a time does that with each, and
+/// blocks nobody else.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    nodes: Mutex<HashSet<NodeId>>,
+    ended: Condvar,
+}
+
+/// A node that nobody else copies up meanwhile. Never taken twice by one thread.
+#[derive(Debug)]
+pub(super) struct Alone<'a> {
+    copying: &'a Copying,
+    node: NodeId,
+}
+
+impl Copying {
+    /// Waits until nobody else copies up `node`.
+    pub(super) fn begin(&self, node: NodeId) -> Alone<'_> {
+        let is_busy = |nodes: &mut HashSet<NodeId>| nodes.contains(&node);
+        let free = self.ended.wait_while(lock(&self.nodes), is_busy);
+        free.unwrap_or_else(PoisonError::into_inner).insert(node);
+        Alone { copying: self, node }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        lock(&self.copying.nodes).remove(&self.node);
+        self.copying.ended.notify_all();
     }
 }
 

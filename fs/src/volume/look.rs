@@ -125,24 +125,44 @@ impl Volume {
         }
     }
 
-    /// Returns how many nodes are in memory now; the root is always one.
+    /// Returns how many nodes are known now; the root is always one.
     #[must_use]
     pub fn known_nodes(&self) -> usize {
-        lock(&self.table).len()
+        lock(&self.table).len().0
+    }
+
+    /// Returns of how many nodes more than references is kept now: what the layers alone have takes a few bytes.
+    #[must_use]
+    pub fn kept_nodes(&self) -> usize {
+        lock(&self.table).len().1
     }
 
     /// Returns the node, which must be known.
     pub(super) fn node(&self, id: NodeId) -> Result<Arc<Node>, FsError> {
-        lock(&self.table).slot(id).map(|slot| Arc::clone(&slot.node)).ok_or(FsError::Unknown(id.0))
+        {
+            let table = lock(&self.table);
+            if let Some(slot) = table.slot(id) {
+                return Ok(Arc::clone(&slot.node));
+            }
+            if !table.is_quiet(id) {
+                return Err(FsError::Unknown(id.0));
+            }
+        }
+        self.quiet_node(id)
     }
 
+    /// Counts a reference to a known node, which may be changed.
     pub(super) fn hold(&self, id: NodeId) -> Result<Held<'_>, FsError> {
+        self.expand(id)?;
         let node = lock(&self.table).acquire(id, 1).ok_or(FsError::Unknown(id.0))?;
         Ok(Held { volume: Some(self), node })
     }
 
     pub(super) fn directory_view(&self, id: NodeId) -> Result<DirectoryView, FsError> {
         let table = lock(&self.table);
+        if table.is_quiet(id) {
+            return Err(FsError::NotDirectory);
+        }
         let slot = table.slot(id).ok_or(FsError::Unknown(id.0))?;
         if slot.node.kind != Kind::Directory {
             return Err(FsError::NotDirectory);
@@ -153,8 +173,10 @@ impl Volume {
     /// Returns the directory that `id` is in; the root is in itself, and so is what was removed.
     pub(super) fn parent_of(&self, id: NodeId) -> Result<NodeId, FsError> {
         let table = lock(&self.table);
-        let slot = table.slot(id).ok_or(FsError::Unknown(id.0))?;
-        Ok(slot.names.first().map_or(id, |(parent, _)| *parent))
+        if table.slot(id).is_none() && !table.is_quiet(id) {
+            return Err(FsError::Unknown(id.0));
+        }
+        Ok(table.parents(id).first().copied().unwrap_or(id))
     }
 
     /// Returns a path that leads to `id` from the root at this moment, without a slash at the beginning; empty for the root.
@@ -163,6 +185,10 @@ impl Volume {
     pub fn path_of(&self, id: NodeId) -> Option<Vec<u8>> {
         let mut names = Vec::new();
         let mut at = id;
+        if let Some((parent, name)) = self.quiet_name(id) {
+            names.push(name);
+            at = parent;
+        }
         {
             let table = lock(&self.table);
             while at != NodeId::ROOT {
@@ -181,6 +207,9 @@ impl Volume {
         loop {
             let view = {
                 let mut table = lock(&self.table);
+                if table.is_quiet(parent) {
+                    return Err(FsError::NotDirectory);
+                }
                 let slot = table.slot(parent).ok_or(FsError::Unknown(parent.0))?;
                 if slot.node.kind != Kind::Directory {
                     return Err(FsError::NotDirectory);
@@ -200,10 +229,22 @@ impl Volume {
             let Some(new) = self.search(&view, name)? else {
                 return Ok(None);
             };
-            if let Some(node) = self.enter(&view, name, new) {
-                return Ok(Some(Held { volume: Some(self), node }));
+            let quiet = self.quiet_number(&new, name)?;
+            match self.enter(&view, name, new, quiet) {
+                Entered::Known(node) => return Ok(Some(Held { volume: Some(self), node })),
+                Entered::Needs(id) => self.expand(id)?,
+                Entered::Again => {}
             }
         }
+    }
+
+    /// As [`Self::find`], for what may lose or get a name: whoever changes names in the table finds it there.
+    pub(super) fn find_to_change(&self, parent: NodeId, name: &[u8]) -> Result<Option<Held<'_>>, FsError> {
+        let found = self.find(parent, name)?;
+        if let Some(found) = &found {
+            self.expand(found.id)?;
+        }
+        Ok(found)
     }
 
     /// Tells whether the name of a known child can only change through this volume.
@@ -300,25 +341,71 @@ impl Volume {
         }
     }
 
-    /// Makes what was found known, unless the directory has changed since `view` was taken.
-    fn enter(&self, view: &DirectoryView, name: &[u8], new: NewNode) -> Option<Arc<Node>> {
+    /// Makes what was found known, unless the directory has changed since `view` was taken. `quiet` is the number that the
+    /// node may have without a slot.
+    fn enter(&self, view: &DirectoryView, name: &[u8], new: NewNode, quiet: Option<NodeId>) -> Entered {
+        // Whoever replaces names knows all that are known.
+        let _names = self.upper.as_ref().map(|_| self.names());
         let mut table = lock(&self.table);
-        let parent = table.slot(view.node.id)?;
+        let Some(parent) = table.slot(view.node.id) else { return Entered::Again };
         if parent.version != view.version || parent.removed {
-            return None;
+            return Entered::Again;
         }
         // Copied up under another of its names meanwhile.
         if new.upper.is_none()
             && self.upper.as_ref().is_some_and(|upper| upper.indexed_file(new.inode).is_some())
         {
-            return None;
+            return Entered::Again;
         }
+        if table.known(&new).is_none() {
+            if let Some(id) = quiet
+                && table.acquire_quiet(id, view.node.id)
+            {
+                return Entered::Known(new.into_quiet(id));
+            }
+            // Known by another name or in another directory, or it has too many references.
+            if let Some(id) = NodeId::of_layers(new.inode).filter(|id| table.is_quiet(*id)) {
+                return Entered::Needs(id);
+            }
+        }
+        let Some(parent) = table.slot(view.node.id) else { return Entered::Again };
         let name = parent.children.kept_name(name).map_or_else(|| Arc::from(name), Arc::clone);
         let id = match table.known(&new) {
             Some(slot) => slot.node.id,
             None => table.insert(new).id,
         };
         table.attach(view.node.id, &name, id);
-        table.acquire(id, 1)
+        table.acquire(id, 1).map_or(Entered::Again, Entered::Known)
+    }
+}
+
+/// What came of a node that was found.
+enum Entered {
+    /// It is known, and has a reference more.
+    Known(Arc<Node>),
+    /// This node needs a slot first.
+    Needs(NodeId),
+    /// What was found is not so any more.
+    Again,
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+    use crate::layer::memory::MemoryLayer;
+    use crate::layer::stack::PlacedLayer;
+    use crate::volume::VolumeOptions;
+
+    #[test]
+    fn nothing_is_left_of_a_node_that_was_forgotten() {
+        let layer = Arc::new(MemoryLayer::builder().directory("directory", 0o755).build().unwrap());
+        let placed = PlacedLayer { name: "slot".into(), layer, target: Vec::new(), writable: true };
+        let volume = Volume::new(vec![placed], None, VolumeOptions::default()).unwrap();
+        let Lookup::Found(entry) = volume.lookup(NodeId::ROOT, b"directory").unwrap() else { panic!() };
+        let description = Arc::downgrade(&volume.node(entry.node).unwrap());
+        assert!(description.upgrade().is_some());
+        volume.forget(entry.node, 1);
+        assert!(description.upgrade().is_none());
     }
 }

@@ -8,6 +8,7 @@ mod bare;
 mod change;
 mod copy_up;
 mod create;
+pub(crate) mod dense;
 mod directory;
 mod error;
 mod gate;
@@ -16,6 +17,7 @@ mod link;
 mod look;
 mod part;
 mod place;
+mod quiet;
 mod read;
 mod remove;
 mod rename;
@@ -59,6 +61,8 @@ pub struct Volume {
     listings: Mutex<directory::Listings>,
     /// Held to read while a path of the upper is used, to write while names change.
     names: RwLock<()>,
+    /// Nodes that are being copied up.
+    copying: copy_up::Copying,
     open_directories: Mutex<place::OpenDirectories>,
     /// Directories of the upper whose names are known to be on disk.
     synced: Mutex<synced::Synced>,
@@ -122,6 +126,7 @@ impl Volume {
             handles: Mutex::default(),
             listings: Mutex::default(),
             names: RwLock::new(()),
+            copying: copy_up::Copying::default(),
             open_directories: Mutex::default(),
             synced: Mutex::default(),
             all_writable,

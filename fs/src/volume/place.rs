@@ -96,6 +96,9 @@ impl Volume {
         }
         let (parent, name) = {
             let table = lock(&self.table);
+            if table.is_quiet(node.id) {
+                return Ok(None);
+            }
             let slot = table.slot(node.id).ok_or(FsError::Unknown(node.id.0))?;
             if let Some(detached) = &slot.detached {
                 return Ok(Some(Spot::Open(Arc::clone(detached))));

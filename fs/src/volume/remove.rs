@@ -23,7 +23,7 @@ impl Volume {
         let upper = self.writable_upper()?;
         loop {
             let view = self.live_directory(parent)?;
-            let node = self.find(parent, name)?.ok_or(FsError::NotFound)?;
+            let node = self.find_to_change(parent, name)?.ok_or(FsError::NotFound)?;
             if node.kind == Kind::Directory {
                 return Err(FsError::IsDirectory);
             }
@@ -56,7 +56,7 @@ impl Volume {
         let upper = self.writable_upper()?;
         loop {
             let view = self.live_directory(parent)?;
-            let node = self.find(parent, name)?.ok_or(FsError::NotFound)?;
+            let node = self.find_to_change(parent, name)?.ok_or(FsError::NotFound)?;
             let own = self.directory_view(node.id)?;
             if !self.list(&own)?.entries.is_empty() {
                 return Err(FsError::NotEmpty);

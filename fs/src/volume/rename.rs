@@ -53,8 +53,8 @@ impl Volume {
         loop {
             let from = self.end(parent, name)?;
             let to = self.end(new_parent, new_name)?;
-            let moved = self.find(parent, name)?.ok_or(FsError::NotFound)?;
-            let target = self.find(new_parent, new_name)?;
+            let moved = self.find_to_change(parent, name)?.ok_or(FsError::NotFound)?;
+            let target = self.find_to_change(new_parent, new_name)?;
             if !self.check_rename(&from, &to, &moved, target.as_ref(), mode)? {
                 return Ok(());
             }

@@ -74,6 +74,7 @@ impl Volume {
         let _names = self.names_mut();
         let mut paths = self.changed_paths(upper, scope)?;
         self.replaced.store(true, Ordering::Relaxed);
+        self.expand_within(scope, &paths).map_err(as_layer_error)?;
         let suspects = self.suspects(upper, scope, &paths);
         let pinned = self.pin_all(&suspects);
         let done = act(upper, &self.stack);
@@ -136,6 +137,30 @@ impl Volume {
             }
         }
         found
+    }
+
+    /// Lets all known nodes have names in the table that may go: those at and below `scope`, and those at `paths`.
+    fn expand_within(&self, scope: &Scope, paths: &[Vec<Vec<u8>>]) -> Result<(), FsError> {
+        let quiet = {
+            let table = lock(&self.table);
+            let mut within: HashSet<NodeId> = HashSet::new();
+            let mut waiting = Vec::new();
+            if scope.is_everything() {
+                waiting.push(NodeId::ROOT);
+            }
+            waiting.extend(scope.paths().iter().filter_map(|path| find(&table, path)));
+            while let Some(directory) = waiting.pop() {
+                if within.insert(directory)
+                    && let Some(slot) = table.slot(directory)
+                {
+                    waiting.extend(slot.children.iter().map(|(_, child)| child));
+                }
+            }
+            let above = scope.paths().iter().chain(paths).filter_map(|path| path.split_last());
+            within.extend(above.filter_map(|(_, above)| find(&table, above)));
+            table.quiet_in(&within)
+        };
+        quiet.into_iter().try_for_each(|id| self.expand(id))
     }
 
     /// Keeps what somebody has open, and directories that somebody may be in.

@@ -98,11 +98,7 @@ impl Volume {
         let mut waiting = Vec::new();
         let indexed = {
             let _names = self.names();
-            let mut ways = {
-                let table = lock(&self.table);
-                let slot = table.slot(node.id);
-                slot.map(|slot| slot.names.iter().map(|(parent, _)| *parent).collect()).unwrap_or_default()
-            };
+            let mut ways = lock(&self.table).parents(node.id).to_vec();
             self.collect_unsynced(&mut ways, &mut waiting)?;
             let table = lock(&self.table);
             let state = table.slot(node.id).and_then(|slot| slot.upper);

@@ -1,16 +1,20 @@
 //! Which nodes are known, under which names, and who still needs them.
 //!
+//! A node has a slot, or it is quiet (see [`super::quiet`]): then its name is where the layers have it, it was never changed,
+//! and only its references are counted. It gets a slot, and keeps its number, before anything else is noted about it.
+//!
 //! *Concurrency:* the table lies behind one mutex that is held for map operations only, never across I/O.
 //!
 //! **Invariant:** a node stays as long as the kernel holds a reference, a handle is open or a known child needs
 //! it as its parent; its number is never given to another node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::quiet::QuietNodes;
 use super::types::NodeId;
 use crate::layer::stack::Lower;
 use crate::node::Kind;
@@ -33,8 +37,6 @@ pub(super) struct Node {
     pub(super) lower: Option<Lower>,
     /// Of a directory: where `lower` is in the layers; `None` is their root.
     pub(super) lower_path: Option<Arc<LowerPath>>,
-    /// Held while this node is copied up, so that it happens once and blocks nobody else.
-    pub(super) copy_up: Mutex<()>,
 }
 
 /// What is known about a node that has something in the upper directory.
@@ -53,38 +55,59 @@ pub(super) type Names = SmallVec<[(NodeId, Arc<[u8]>); 1]>;
 
 /// The known names in a directory. Most nodes are files and have none, so that costs a word.
 #[derive(Debug, Default)]
-#[expect(clippy::box_collection, reason = "an empty map takes six words, and there is one for each node")]
-pub(super) struct Children(Option<Box<HashMap<Arc<[u8]>, NodeId>>>);
+pub(super) struct Children(Option<Box<KnownChildren>>);
+
+#[derive(Debug, Default)]
+struct KnownChildren {
+    /// Those that have slots.
+    names: HashMap<Arc<[u8]>, NodeId>,
+    /// How many are quiet.
+    quiet: u64,
+}
 
 impl Children {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
+    /// Returns the child that has this name, unless that is quiet.
     pub(super) fn get(&self, name: &[u8]) -> Option<NodeId> {
-        self.0.as_ref()?.get(name).copied()
+        self.0.as_ref()?.names.get(name).copied()
     }
 
     /// Returns the name as it is kept, to share it.
     pub(super) fn kept_name(&self, name: &[u8]) -> Option<&Arc<[u8]>> {
-        self.0.as_ref()?.get_key_value(name).map(|(kept, _)| kept)
+        self.0.as_ref()?.names.get_key_value(name).map(|(kept, _)| kept)
     }
 
+    /// Returns the children that are not quiet.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, NodeId)> {
-        self.0.iter().flat_map(|children| children.iter().map(|(name, id)| (name, *id)))
+        self.0.iter().flat_map(|children| children.names.iter().map(|(name, id)| (name, *id)))
     }
 
     fn insert(&mut self, name: Arc<[u8]>, child: NodeId) -> Option<NodeId> {
-        self.0.get_or_insert_default().insert(name, child)
+        self.0.get_or_insert_default().names.insert(name, child)
     }
 
     fn remove(&mut self, name: &[u8]) -> Option<NodeId> {
-        let children = self.0.as_mut()?;
-        let removed = children.remove(name);
-        if children.is_empty() {
-            self.0 = None;
-        }
+        let removed = self.0.as_mut()?.names.remove(name);
+        self.tidy();
         removed
+    }
+
+    fn add_quiet(&mut self) {
+        self.0.get_or_insert_default().quiet += 1;
+    }
+
+    fn remove_quiet(&mut self) {
+        if let Some(children) = &mut self.0 {
+            children.quiet = children.quiet.saturating_sub(1);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        self.0 = self.0.take().filter(|children| children.quiet > 0 || !children.names.is_empty());
     }
 }
 
@@ -132,6 +155,7 @@ pub(super) struct NewNode {
 #[derive(Debug)]
 pub(super) struct Table {
     slots: HashMap<NodeId, Box<Slot>>,
+    quiet: QuietNodes,
     by_lower: HashMap<u64, NodeId>,
     by_upper: HashMap<u64, NodeId>,
     next: u64,
@@ -146,6 +170,7 @@ impl Table {
     pub(super) fn new(root: NewNode) -> Self {
         let mut table = Self {
             slots: HashMap::new(),
+            quiet: QuietNodes::default(),
             by_lower: HashMap::new(),
             by_upper: HashMap::new(),
             next: NodeId::ROOT.0,
@@ -165,7 +190,7 @@ impl Table {
         self.slots.get_mut(&id).map(Box::as_mut)
     }
 
-    /// Returns every node.
+    /// Returns every node that is not quiet.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.values().map(Box::as_ref)
     }
@@ -184,6 +209,10 @@ impl Table {
     pub(super) fn insert(&mut self, new: NewNode) -> Arc<Node> {
         let id = NodeId(self.next);
         self.next += 1;
+        self.insert_as(id, new, (0, 0))
+    }
+
+    fn insert_as(&mut self, id: NodeId, new: NewNode, (references, handles): (u64, u64)) -> Arc<Node> {
         match (new.upper, &new.lower) {
             (Some(upper), _) => self.by_upper.insert(upper.inode, id),
             (None, Some(lower)) => self.by_lower.insert(lower.inode(), id),
@@ -195,7 +224,6 @@ impl Table {
             inode: new.inode,
             lower: new.lower,
             lower_path: new.lower_path,
-            copy_up: Mutex::new(()),
         });
         let slot = Slot {
             node: Arc::clone(&node),
@@ -206,8 +234,8 @@ impl Table {
             bare: new.bare,
             detached: None,
             removed: false,
-            references: 0,
-            handles: 0,
+            references,
+            handles,
         };
         self.slots.insert(id, Box::new(slot));
         node
@@ -256,11 +284,24 @@ impl Table {
         slot.bare = bare;
         slot.upper = Some(upper);
         self.by_upper.insert(upper.inode, id);
-        if let Some(lower) = &slot.node.lower {
-            let inode = lower.inode();
-            if self.by_lower.get(&inode) == Some(&id) {
-                self.by_lower.remove(&inode);
-            }
+        self.part_from_layers(id);
+    }
+
+    /// Notes that a node of the layers that has no name any more has a copy of its own, `file`.
+    pub(super) fn copied_nameless(&mut self, id: NodeId, file: Arc<OwnedFd>, bare: Option<Bare>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.detached = Some(file);
+        slot.bare = bare;
+        self.part_from_layers(id);
+    }
+
+    /// What the layers have is not this node any more, should somebody find it there again.
+    fn part_from_layers(&mut self, id: NodeId) {
+        let lower = self.slots.get(&id).and_then(|slot| slot.node.lower.as_ref()).map(Lower::inode);
+        if let Some(inode) = lower
+            && self.by_lower.get(&inode) == Some(&id)
+        {
+            self.by_lower.remove(&inode);
         }
     }
 
@@ -274,13 +315,9 @@ impl Table {
             self.by_upper.remove(&before.inode);
         }
         match (upper, &slot.node.lower) {
-            (Some(upper), lower) => {
+            (Some(upper), _) => {
                 self.by_upper.insert(upper.inode, id);
-                if let Some(inode) = lower.as_ref().map(Lower::inode)
-                    && self.by_lower.get(&inode) == Some(&id)
-                {
-                    self.by_lower.remove(&inode);
-                }
+                self.part_from_layers(id);
             }
             (None, Some(lower)) => drop(self.by_lower.entry(lower.inode()).or_insert(id)),
             (None, None) => {}
@@ -300,6 +337,52 @@ impl Table {
         }
     }
 
+    pub(super) fn is_quiet(&self, id: NodeId) -> bool {
+        self.quiet_parent(id).is_some()
+    }
+
+    /// Returns the directory that a quiet node is in; `None` when there is no such quiet node.
+    pub(super) fn quiet_parent(&self, id: NodeId) -> Option<NodeId> {
+        self.quiet.parent(id)
+    }
+
+    /// Returns the quiet nodes in these directories.
+    pub(super) fn quiet_in(&self, directories: &HashSet<NodeId>) -> Vec<NodeId> {
+        self.quiet.iter().filter(|(_, parent)| directories.contains(parent)).map(|(id, _)| id).collect()
+    }
+
+    /// Returns the directories that the node is known to be in.
+    pub(super) fn parents(&self, id: NodeId) -> SmallVec<[NodeId; 1]> {
+        match self.slots.get(&id) {
+            Some(slot) => slot.names.iter().map(|(parent, _)| *parent).collect(),
+            None => self.quiet.parent(id).into_iter().collect(),
+        }
+    }
+
+    /// Counts a reference to the quiet node `id` in `parent`, making it known; `false` when it cannot be quiet, or not there.
+    pub(super) fn acquire_quiet(&mut self, id: NodeId, parent: NodeId) -> bool {
+        if self.slots.contains_key(&id) {
+            return false;
+        }
+        let Some(directory) = self.slots.get_mut(&parent) else { return false };
+        let is_new = self.quiet.parent(id).is_none();
+        let counted = self.quiet.acquire(id, parent);
+        if counted && is_new {
+            directory.children.add_quiet();
+        }
+        counted
+    }
+
+    /// Gives a quiet node its slot. `new` and `name` are what the layers have.
+    pub(super) fn expand(&mut self, id: NodeId, new: NewNode, name: &[u8]) {
+        let Some((parent, counts)) = self.quiet.remove(id) else { return };
+        self.insert_as(id, new, counts);
+        self.attach(parent, &Arc::from(name), id);
+        if let Some(directory) = self.slots.get_mut(&parent) {
+            directory.children.remove_quiet();
+        }
+    }
+
     pub(super) fn acquire(&mut self, id: NodeId, count: u64) -> Option<Arc<Node>> {
         let slot = self.slots.get_mut(&id)?;
         slot.references += count;
@@ -307,19 +390,35 @@ impl Table {
     }
 
     pub(super) fn release(&mut self, id: NodeId, count: u64) -> Vec<Freed> {
-        let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            let without = self.quiet.release(id, count);
+            return self.lost_quiet(without);
+        };
         slot.references = slot.references.saturating_sub(count);
         self.drop_unused(id)
     }
 
+    /// Notes that a quiet child of `directory` is not known any more.
+    fn lost_quiet(&mut self, directory: Option<NodeId>) -> Vec<Freed> {
+        let Some(directory) = directory else { return Vec::new() };
+        if let Some(slot) = self.slots.get_mut(&directory) {
+            slot.children.remove_quiet();
+        }
+        self.drop_unused(directory)
+    }
+
     pub(super) fn opened(&mut self, id: NodeId) {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.handles += 1;
+        match self.slots.get_mut(&id) {
+            Some(slot) => slot.handles += 1,
+            None => self.quiet.opened(id),
         }
     }
 
     pub(super) fn closed(&mut self, id: NodeId) -> Vec<Freed> {
-        let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            let without = self.quiet.closed(id);
+            return self.lost_quiet(without);
+        };
         slot.handles = slot.handles.saturating_sub(1);
         // Without a name and not open any more, it is as good as gone, even if somebody still remembers it.
         let closed = slot.detached.clone().filter(|_| slot.handles == 0).map(Freed);
@@ -328,9 +427,9 @@ impl Table {
         freed
     }
 
-    /// Returns how many nodes are known; the root is always one.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+    /// Returns how many nodes are known, and how many of them have slots; the root is always one.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.slots.len() + self.quiet.len(), self.slots.len())
     }
 
     /// Drops what nobody needs any more; returns the files without a name among them, which go when that is dropped.
@@ -386,11 +485,11 @@ mod tests {
         table.acquire(file, 2);
         table.opened(file);
         table.release(directory, 1);
-        assert_eq!(table.len(), 3, "the child keeps its parent");
+        assert_eq!(table.len(), (3, 3), "the child keeps its parent");
         table.release(file, 2);
         assert!(table.known(&upper_file(4)).is_some(), "the handle keeps the file");
         table.closed(file);
-        assert_eq!(table.len(), 1);
+        assert_eq!(table.len(), (1, 1));
         assert!(table.slot(NodeId::ROOT).unwrap().children.is_empty());
         assert_eq!(table.insert(upper_file(4)).id, NodeId(4), "numbers are not used again");
     }

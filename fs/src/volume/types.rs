@@ -5,13 +5,29 @@ use std::sync::Arc;
 
 use crate::node::{Attributes, Kind, Timestamp};
 
-/// A node of a volume. Never reused while the volume lives; the root is [`NodeId::ROOT`].
+/// A node of a volume; the root is [`NodeId::ROOT`]. A number is never given to another node, but what the layers have may
+/// get the same one again after it was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
     /// The volume's root directory, as FUSE numbers it.
     pub const ROOT: Self = Self(1);
+
+    /// Marks numbers that follow from an inode number of the layers; all others are counted up from the root's.
+    const OF_LAYERS: u64 = 1 << 63;
+    /// Bits that no inode number of the layers has.
+    const NO_INODE: u64 = 3 << 62;
+
+    /// Returns the number that follows from an inode number of the layers; `None` for any other inode number.
+    pub(crate) fn of_layers(inode: u64) -> Option<Self> {
+        (inode & Self::NO_INODE == 0).then_some(Self(Self::OF_LAYERS | inode))
+    }
+
+    /// Returns the inode number that this number follows from; `None` when it was counted up.
+    pub(crate) fn inode_in_layers(self) -> Option<u64> {
+        (self.0 & Self::OF_LAYERS != 0).then_some(self.0 & !Self::OF_LAYERS)
+    }
 }
 
 /// An open file or directory.

@@ -398,6 +398,14 @@ impl Layer for SlotLayer {
         })
     }
 
+    fn only_name(&self, node: LayerNode) -> Result<Option<Vec<u8>>, LayerError> {
+        self.0.with(node.0, |view| match view {
+            View::Ready(index) => Ok(tables::only_name(&**index, node.0)?),
+            // The index is being made anew.
+            View::Growing(growing) => growing.tree.read(node.0, |nodes| tables::only_name(nodes, node.0)),
+        })
+    }
+
     fn identity(&self) -> Option<String> {
         Some(self.0.content.clone())
     }

@@ -201,6 +201,19 @@ pub fn target(tables: &(impl Tables + ?Sized), node: u32) -> Result<Vec<u8>, Ind
     Ok(tables.bytes(Table::Blob, record.content.get(), record.size.get())?.to_vec())
 }
 
+/// Returns the name of a node that has one name in one directory, and is none; `None` when there are more or none.
+///
+/// # Errors
+/// The tables are damaged.
+pub fn only_name(tables: &(impl Tables + ?Sized), node: u32) -> Result<Option<Vec<u8>>, IndexError> {
+    let record = record(tables, node)?;
+    if node == 0 || record.links.get() > 1 || kind(&record, node)? == Kind::Directory {
+        return Ok(None);
+    }
+    let (offset, length) = (u64::from(record.name.get()), u64::from(record.name_length.get()));
+    Ok(Some(tables.bytes(Table::Names, offset, length)?.to_vec()))
+}
+
 /// Returns the extended attributes of a node, sorted by name.
 ///
 /// # Errors
