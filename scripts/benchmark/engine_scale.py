@@ -64,6 +64,7 @@ def memory_rows(packed: Packed) -> list[Row]:
     ]
     before: dict[str, list[float] | str] = {}
     after: dict[str, list[float] | str] = {}
+    own: dict[str, float] = {}
     for peer in peers:
         print(f"measuring memory: {peer.name}", file=sys.stderr)
         try:
@@ -71,7 +72,7 @@ def memory_rows(packed: Packed) -> list[Row]:
             if reason:
                 raise RuntimeError(reason)
             with fresh(packed):
-                before[peer.name], after[peer.name] = around_walk(source, peer)
+                before[peer.name], after[peer.name], own[peer.name] = around_walk(source, peer)
             print(f"{peer.name}: {before[peer.name]} bytes, then {after[peer.name]}", file=sys.stderr)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             reason = "over 600 s to mount" if isinstance(error, subprocess.TimeoutExpired) else str(error)
@@ -90,19 +91,24 @@ def memory_rows(packed: Packed) -> list[Row]:
         mine = [row.value(name) for name in measured if name.startswith("slotfs")]
         row.met = all(value is not None and value < most << 20 for value in mine)
         rows.append(row)
+    shares = ", ".join(f"{name} {value / (1 << 20):.1f} MiB" for name, value in own.items())
+    rows[-1].notes.append(f"Without pages of files, such as the index, which the kernel takes back at need: {shares}")
     return rows
 
 
-def around_walk(source: Million, peer: Peer) -> tuple[list[float], list[float] | str]:
+def around_walk(source: Million, peer: Peer) -> tuple[list[float], list[float] | str, float]:
+    """What is held before every file was looked at and after, and how much of the latter is no page of a file."""
     others = fuse_servers()
     with peer.mounted(source, source.packed.scratch / "mount") as place:
         servers = serving(source.packed, peer, place, others)
-        before = held(servers)
+        before: list[float] = held(servers)
+        after: list[float] | str
         try:
-            run(["find", place], WALK)
+            run(["find", place, "-printf", "%s"], WALK)
+            after = held(servers)
         except RuntimeError as error:
-            return before, str(error)
-        return before, held(servers)
+            after = str(error)
+        return before, after, sum(held(servers, "RssAnon"))
 
 
 def serving(packed: Packed, peer: Peer, place: Path, others: set[int]) -> set[int]:
@@ -115,8 +121,8 @@ def serving(packed: Packed, peer: Peer, place: Path, others: set[int]) -> set[in
     return new
 
 
-def held(servers: set[int]) -> list[float]:
-    return [float(sum(resident(server) for server in servers))]
+def held(servers: set[int], kind: str = "VmRSS") -> list[float]:
+    return [float(sum(resident(server, kind) for server in servers))]
 
 
 def mounts(packed: Packed, cache: Path, below: Path) -> list[dict]:

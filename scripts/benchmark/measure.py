@@ -69,12 +69,12 @@ def median(measured: list[float] | str) -> float | None:
     return statistics.median(measured) if isinstance(measured, list) and measured else None
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds now."""
+def resident(pid: int, kind: str = "VmRSS") -> int:
+    """Bytes of memory that a process holds now; `RssAnon` leaves out pages of files, which the kernel may take back."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{kind}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no VmRSS for process {pid}")
+    raise RuntimeError(f"no {kind} for process {pid}")
 
 
 def fuse_servers() -> set[int]:
