@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use slotfs_fs::layer::SlotOptions;
 use slotfs_fs::node::Kind;
@@ -233,4 +234,49 @@ fn what_is_put_in_the_place_of_a_file_that_is_known_is_another_one() {
     assert_eq!(live.attributes(now[2].unwrap()).unwrap().attributes.mode, 0o644);
     known.into_iter().chain(files).chain(now.into_iter().flatten()).for_each(|node| live.forget(node, 1));
     assert_eq!(live.known_nodes(), 1);
+}
+
+/// Whoever finds a name while it is taken back finds what was there before or after, and only the latter stays.
+#[test]
+fn who_looks_during_a_replacement_leaves_nothing_wrong_behind() {
+    const ROUNDS: usize = 20;
+    let (cache, folder) = (Cache::new(), tempfile::tempdir().unwrap());
+    let volume = volume(&cache, Some(folder.path()));
+    let directory = find(&volume, "d9").unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let found: Vec<_> =
+                        (0..8).filter_map(|file| find(&volume, &format!("d9/f{file}"))).collect();
+                    found.iter().for_each(|node| drop(volume.attributes(*node)));
+                    found.into_iter().for_each(|node| volume.forget(node, 1));
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            let changed = find(&volume, "d9/f1").unwrap();
+            set_mode(&volume, changed, 0o600);
+            volume.forget(changed, 1);
+            volume.unlink(directory, b"f2").unwrap();
+            volume.rename(directory, b"f3", directory, b"f4", RenameMode::Replace).unwrap();
+            volume
+                .make_directory(ME, directory, b"f3", 0o755)
+                .map(|made| volume.forget(made.node, 1))
+                .unwrap();
+            volume.take_back(&Scope::of(Vec::new())).0.unwrap();
+            for file in 0..8 {
+                let path = format!("d9/f{file}");
+                let node = find(&volume, &path).unwrap();
+                let seen = volume.attributes(node).map(|status| status.attributes.mode);
+                assert_eq!((seen.ok(), content(&volume, node)), (Some(0o644), path.clone().into_bytes()));
+                assert_eq!(volume.path_of(node), Some(path.into_bytes()));
+                volume.forget(node, 1);
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    volume.forget(directory, 1);
+    assert_eq!((volume.known_nodes(), volume.kept_nodes()), (1, 1));
 }

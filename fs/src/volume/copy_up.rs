@@ -206,6 +206,8 @@ impl Volume {
         let Some((parent, name)) = slot.names.first() else { return Ok(Place::Nowhere) };
         match table.slot(*parent) {
             Some(directory) if directory.upper.is_some() => Ok(Place::At(*parent, Arc::clone(name))),
+            // A directory without a name never gets into the upper directory, and nothing in it.
+            Some(directory) if directory.detached.is_some() => Ok(Place::Nowhere),
             _ => Ok(Place::Missing),
         }
     }
@@ -231,7 +233,7 @@ impl Volume {
     fn link_known_names(&self, upper: &Upper, node: &Node, mut left: Option<u32>) -> Result<(), FsError> {
         let names = lock(&self.table).slot(node.id).map(|slot| slot.names.clone()).unwrap_or_default();
         for (parent, name) in names {
-            if !self.is_upper(parent) {
+            if lock(&self.table).slot(parent).is_none_or(|slot| slot.upper.is_none()) {
                 continue;
             }
             let directory = self.upper_directory(parent)?;

@@ -102,19 +102,31 @@ impl Volume {
     /// # Errors
     /// `NotDirectory`, `NameTooLong`, or what a layer or the upper's disk reports; absence is no error.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Lookup, FsError> {
-        let held = match name {
-            b"." => Some(self.hold(parent)?),
-            b".." => Some(self.hold(self.parent_of(parent)?)?),
-            _ if name.len() > NAME_MAX => return Err(FsError::NameTooLong),
-            _ if check_name(name).is_err() => None,
-            _ => self.find(parent, name)?,
-        };
-        let Some(held) = held else {
-            let view = self.directory_view(parent)?;
-            return Ok(Lookup::Absent { lasting: self.is_final(&view) });
-        };
-        let status = self.status(&held)?;
-        Ok(Lookup::Found(Entry { node: held.keep(), status }))
+        loop {
+            let before = self.version(parent);
+            let held = match name {
+                b"." => Some(self.hold(parent)?),
+                b".." => Some(self.hold(self.parent_of(parent)?)?),
+                _ if name.len() > NAME_MAX => return Err(FsError::NameTooLong),
+                _ if check_name(name).is_err() => None,
+                _ => self.find(parent, name)?,
+            };
+            let Some(held) = held else {
+                let view = self.directory_view(parent)?;
+                return Ok(Lookup::Absent { lasting: self.is_final(&view) });
+            };
+            match self.status(&held) {
+                Ok(status) => return Ok(Lookup::Found(Entry { node: held.keep(), status })),
+                // Something else may have the name by now.
+                Err(_) if self.version(parent) != before => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Returns what counts the changes of the names in a known directory.
+    fn version(&self, directory: NodeId) -> Option<u64> {
+        lock(&self.table).slot(directory).map(|slot| slot.version)
     }
 
     /// Takes back `count` references; a node without references and names is dropped.
@@ -226,8 +238,12 @@ impl Volume {
             if view.removed {
                 return Ok(None);
             }
-            let Some(new) = self.search(&view, name)? else {
-                return Ok(None);
+            let new = match self.search(&view, name) {
+                Ok(Some(new)) => new,
+                Ok(None) => return Ok(None),
+                // The directory may have been replaced meanwhile.
+                Err(_) if self.version(parent).is_some_and(|version| version != view.version) => continue,
+                Err(error) => return Err(error),
             };
             let quiet = self.quiet_number(&new, name)?;
             match self.enter(&view, name, new, quiet) {
