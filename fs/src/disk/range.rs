@@ -125,11 +125,6 @@ impl FileRange {
         Ok(wanted)
     }
 
-    /// Tells the host that up to `length` bytes from the start will be read soon. It waits for nothing.
-    pub fn expect(&self, length: u64) {
-        platform::expect(&self.file, self.offset, length.min(self.length));
-    }
-
     /// Fills the whole buffer from `position`.
     ///
     /// # Errors
@@ -228,16 +223,6 @@ mod platform {
     pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.read_at(buffer, offset)
     }
-
-    pub(super) fn expect(file: &File, offset: u64, length: u64) {
-        #[cfg(target_os = "linux")]
-        if let Some(length) = std::num::NonZeroU64::new(length) {
-            // A hint: without it the bytes come when they are read.
-            let _ = rustix::fs::fadvise(file, offset, Some(length), rustix::fs::Advice::WillNeed);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (file, offset, length);
-    }
 }
 
 #[cfg(windows)]
@@ -251,7 +236,4 @@ mod platform {
     pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.seek_read(buffer, offset)
     }
-
-    /// This host reads ahead by itself.
-    pub(super) fn expect(_file: &File, _offset: u64, _length: u64) {}
 }

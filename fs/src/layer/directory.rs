@@ -291,7 +291,7 @@ impl Layer for DirectoryLayer {
     fn expect(&self, node: LayerNode, size: u64) {
         // Whoever reads it hears what is wrong.
         if let Some(content) = self.file(node).ok().and_then(|file| FileRange::new(file, 0, size)) {
-            content.expect(EXPECTED);
+            content.will_need(0, size.min(EXPECTED));
         }
     }
 
