@@ -15,7 +15,7 @@ use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::overlay::{Scope, Upper, UpperForm, WhiteoutForm, duplicate, take_back};
 use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
 use slotfs_tests::subject::{Observed, Subject};
-use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers, memory};
+use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers};
 
 /// Fewer than proptest's own number, as every case writes to a disk; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
@@ -171,16 +171,16 @@ proptest! {
 
     #[test]
     fn taking_back_in_use_is_taking_back_at_rest(
-        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
+        before in operations(30), paths in paths(), after in operations(15),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, (None, memory))?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (None, Memory::Nothing))?;
     }
 
     #[test]
     fn it_is_so_where_copies_come_without_content(
-        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
+        before in operations(30), paths in paths(), after in operations(15),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, (Some(1), memory))?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (Some(1), Memory::Nothing))?;
     }
 
     #[test]
@@ -192,16 +192,16 @@ proptest! {
 
     #[test]
     fn it_is_so_where_no_whiteout_devices_can_be_made(
-        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
+        before in operations(30), paths in paths(), after in operations(15),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Attribute, (None, memory))?;
+        run((&before, &paths, &after), WhiteoutForm::Attribute, (None, Memory::Nothing))?;
     }
 
     #[test]
     fn it_is_so_where_owners_and_modes_are_kept_aside(
-        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
+        before in operations(30), paths in paths(), after in operations(15),
     ) {
-        run((&before, &paths, &after), UpperForm::ORDINARY, (None, memory))?;
+        run((&before, &paths, &after), UpperForm::ORDINARY, (None, Memory::Nothing))?;
     }
 
     #[test]
