@@ -40,7 +40,7 @@ struct Shelf {
     folder: PathBuf,
     next: AtomicU64,
     waiting: Mutex<Waiting>,
-    /// Where small contents go for now: a file for each would take longer than decoding it.
+    /// Where small contents go until they are published: a file for each would take longer than decoding it.
     spool: Mutex<Option<Arc<Spool>>>,
     /// ObjectFile by the one who publishes.
     publisher: Mutex<()>,

@@ -48,7 +48,7 @@ fn objects_are_readable_when_added_and_in_the_store_when_published() {
     assert!(waiting(&batch, &digests[1], large.len() + 3).unwrap().ends_with(b"end"));
     let second = put(&batch, &[b"one ", b"more"]);
     let kept = batch.staged(&second).unwrap().unwrap();
-    assert!(!kept.is_whole, "small contents share a file for now");
+    assert!(!kept.is_whole, "small contents share a file until they are published");
     batch.publish().unwrap();
     assert!(batch.staged(&second).unwrap().is_none());
     assert_eq!(bytes_of(&kept, 8), b"one more", "who has it open keeps it");

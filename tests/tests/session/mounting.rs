@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use slotfs_tests::command::{Home, Running, missing_fuse, shell_package};
+use slotfs_tests::command::{Home, Running, is_ours, missing_fuse, shell_package, wait_for};
 
 fn mounted(home: &Home, arguments: &[&str]) -> PathBuf {
     let done = home.run(["mount"].iter().chain(arguments)).success();
@@ -158,6 +158,21 @@ fn the_system_may_unmount_and_ask_servers_to_end() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(home.servers()[0]), Signal::SIGTERM).unwrap();
     home.settle();
     assert!(!home.cache().join(".app.pspf/instance/package.checksum").exists());
+}
+
+#[test]
+fn a_server_ends_with_its_mount_also_where_its_cache_is_gone() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    let package = home.package("app.psp", shell_package("app", "true"));
+    let place = mounted(&home, &[package.to_str().unwrap(), "place"]);
+    let server = home.servers()[0];
+    std::fs::remove_dir_all(home.cache()).unwrap();
+    nix::mount::umount(&place).unwrap();
+    wait_for("the end of the server", || !is_ours(server));
+    home.settle();
 }
 
 #[test]
