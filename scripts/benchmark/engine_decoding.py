@@ -35,13 +35,12 @@ DECODERS = {
 """Of each format, first the decoder that everybody has, then those that claim to be faster."""
 
 
-def slotfs_peer(packed: Packed, name: str, source: str) -> Peer:
+def slotfs_peer(packed: Packed, name: str, source: str, *flags: str) -> Peer:
     """slotfs showing one kind of source, with a cache for it alone."""
     program = str(packed.slotfs)
-    cache = "{cache}-" + source
-    return Peer(
-        name, [program, "mount", "{source}", "{place}", "--cache-dir", cache], source, program, (program, "unmount")
-    )
+    cache = "{cache}-" + source + "".join(flags)
+    command = [program, "mount", "{source}", "{place}", "--cache-dir", cache, *flags]
+    return Peer(name, command, source, program, (program, "unmount"))
 
 
 def import_rows(packed: Packed, repetitions: int) -> list[Row]:

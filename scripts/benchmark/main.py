@@ -76,21 +76,26 @@ def main():
     if names == [ENGINE]:
         measurements = engine.measurements(inputs, slotfs, arguments.repetitions)
         names = [name for name in engine.PARTS if name in (arguments.only or engine.PARTS)]
-    rows, failed = [], False
+    rows, done, failed = [], [], False
     for name in names:
         print(f"measuring {name}", file=sys.stderr)
         try:
             rows += measurements[name]()
+            done.append(name)
         except (OSError, RuntimeError) as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             failed = True
+        if arguments.record and arguments.names == [ENGINE]:
+            # It takes long: what was measured stays if the rest is cut off.
+            left = [other for other in names if other not in done]
+            record_engine(rows, arguments.repetitions, arguments.root, inputs.home, left)
     print(report.markdown(rows, arguments.repetitions, arguments.root, inputs.home))
     if arguments.json:
         arguments.json.write_text(
             json.dumps(report.as_json(rows, arguments.repetitions, arguments.root, inputs.home), indent=1) + "\n"
         )
-    if arguments.record and not failed:
-        keep = {OVERLAY: record_page, ENGINE: record_engine}[arguments.names[0]] if arguments.names else record
+    if arguments.record and not failed and arguments.names != [ENGINE]:
+        keep = record_page if arguments.names else record
         keep(rows, arguments.repetitions, arguments.root, inputs.home)
     missed = [row.title for row in rows if row.met is False]
     if missed:

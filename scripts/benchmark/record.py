@@ -19,9 +19,15 @@ def record(rows: list[Row], repetitions: int, root: Path, disk: Path):
     between(root / "README.md", BEGIN, where + "\n\n" + summary(rows))
 
 
-def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path):
-    """Writes the page about the engine, its table in the README, and the plot that both show."""
-    curves = next(row.curves for row in rows if row.curves)
+def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path, left: list[str]):
+    """Writes the page about the engine, its table in the README, and the plot that both show.
+
+    `left` are the parts that were not measured, or not yet.
+    """
+    curves = next((row.curves for row in rows if row.curves), None)
+    if curves is None:
+        return
+    missing = f"Not measured in this run: {', '.join(left)}.\n\n" if left else ""
     (root / PLOT).write_text(
         plot(
             "From the command to the program's first instruction",
@@ -33,10 +39,10 @@ def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path):
     words = "Time to the first instruction against the size of the package"
     (root / "docs" / "measurements-engine.md").write_text(
         "# Measurements of the engine\n\nWritten by `scripts/bench engine --record`.\n\n"
-        f"![{words}]({Path(PLOT).name})\n\n" + markdown(rows, repetitions, root, disk)
+        f"![{words}]({Path(PLOT).name})\n\n{missing}" + markdown(rows, repetitions, root, disk)
     )
     table = summary([row for row in rows if row.short])
-    text = f"{heading(repetitions, root, disk)}\n\n![{words}]({PLOT})\n\n{table}"
+    text = f"{heading(repetitions, root, disk)}\n\n{missing}![{words}]({PLOT})\n\n{table}"
     between(root / "README.md", BEGIN_ENGINE, text)
 
 
