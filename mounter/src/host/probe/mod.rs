@@ -11,6 +11,8 @@ mod disk;
 mod mounting;
 #[cfg(target_os = "linux")]
 mod namespaces;
+#[cfg(target_os = "linux")]
+mod waking;
 
 use std::path::{Path, PathBuf};
 
@@ -105,7 +107,7 @@ pub fn run(places: &Places) -> Report {
             .cause("slotfs mounts through FUSE, which this system does not have"),
     );
     #[cfg(target_os = "linux")]
-    findings.push(namespaces::finding());
+    findings.extend([namespaces::finding(), waking::finding()]);
     findings.extend(disk::findings("cache", &places.cache));
     findings.extend(disk::temporary(&places.temporary));
     let can_mount = findings.iter().any(|finding| finding.name == MOUNT && finding.state == State::Ok);
