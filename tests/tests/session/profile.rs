@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use slotfs_tests::command::{Home, Running, missing_fuse, shell_package, wait_for};
+use slotfs_tests::command::{Home, Running, is_ours, missing_fuse, shell_package, wait_for};
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 
 const FILES: usize = 60;
@@ -133,6 +133,10 @@ fn what_was_touched_is_there_before_it_is_asked_for() {
         let tries = (0..5).map(|_| {
             let words = ["mount", "--ro", package.to_str().unwrap()];
             home.run(words.iter().chain(flags)).success();
+            if flags.is_empty() {
+                // It begins when it gets a processor.
+                wait_for("asking in advance", || requests(&home) > 30);
+            }
             wait_for("the end of asking", || asking(&home).is_empty());
             let before = requests(&home);
             for number in 0..30 {
@@ -264,7 +268,10 @@ fn a_profile_that_is_damaged_or_hostile_changes_nothing() {
         // It would wait for ever at the pipe outside.
         wait_for("the end of asking", || asking(&home).is_empty());
         assert_eq!(read_all(&home.workenv("app")), FILES, "{profile:.100}");
+        let servers = home.servers();
         home.run(["unmount", "app"]).success();
+        // It writes the profile when nobody waits any more.
+        wait_for("the end of the server", || !servers.iter().any(|&server| is_ours(server)));
     }
     for kind in ["directory", "pipe"] {
         let _ = fs::remove_file(file(&home));
