@@ -166,6 +166,10 @@ pub trait Layer: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// Waits until what reading has made, such as an index, is where it stays. For whoever ends then: everything can be read
+    /// before.
+    fn finish(&self) {}
+
     /// Tells whether names and attributes are final, so that the kernel may keep them for ever. A host
     /// directory is never settled.
     fn is_settled(&self) -> bool;

@@ -379,6 +379,11 @@ impl Stack {
         Ok(Some(current))
     }
 
+    /// Waits until what reading has made is where it stays; see [`Layer::finish`].
+    pub fn finish(&self) {
+        self.layers.iter().for_each(|placed| placed.layer.finish());
+    }
+
     /// Returns the name of `lower` where it is one settled node of one layer that has no other name there; see
     /// [`Layer::only_name`].
     ///

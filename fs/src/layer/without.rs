@@ -128,6 +128,10 @@ impl Layer for Without {
         self.layer.host_file(node)
     }
 
+    fn finish(&self) {
+        self.layer.finish();
+    }
+
     fn is_settled(&self) -> bool {
         self.layer.is_settled()
     }

@@ -93,6 +93,8 @@ fn write_tree(
     writer.finish_directories(options.root_mode)?;
     let report = writer.report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     publish(workshop, options.marker)?;
+    // This process may be over next, and the index is for the next one.
+    stack.finish();
     Ok(report)
 }
 

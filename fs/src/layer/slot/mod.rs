@@ -410,6 +410,11 @@ impl Layer for SlotLayer {
         Some(self.0.content.clone())
     }
 
+    fn finish(&self) {
+        // Whoever needed the slot has heard why it failed.
+        let _ = self.wait_until_settled();
+    }
+
     fn is_settled(&self) -> bool {
         self.0.state.is_ready()
     }
