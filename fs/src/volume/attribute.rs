@@ -141,12 +141,7 @@ impl Volume {
         let Some(upper) = &self.upper else { return attributes.links };
         let links = attributes.links.saturating_sub(upper.aside().extra_links(inode));
         match upper.indexed_number(inode) {
-            Some(number) => {
-                let counted = links.saturating_sub(1).saturating_add(upper.names_left(number).unwrap_or(0));
-                // A name that was taken back shows the copy and is in no count.
-                let has_name = lock(&self.table).slot(node.id).is_some_and(|slot| !slot.names.is_empty());
-                counted.max(u32::from(has_name))
-            }
+            Some(number) => links.saturating_sub(1).saturating_add(upper.names_left(number).unwrap_or(0)),
             None => links,
         }
     }

@@ -142,16 +142,15 @@ impl Volume {
         if let Some(left) = fate.left {
             upper.set_names_left(node.inode, left)?;
         }
-        let (inode, is_held, is_nameless) = {
+        let (inode, is_held) = {
             let mut table = lock(&self.table);
             let Some(slot) = table.slot_mut(node.id) else { return Ok(()) };
             if slot.names.is_empty() {
                 slot.detached = fate.pinned;
             }
-            (slot.upper.map(|state| state.inode), slot.detached.is_some(), slot.names.is_empty())
+            (slot.upper.map(|state| state.inode), slot.detached.is_some())
         };
-        // A name that was taken back shows the copy that had been moved away from it, until the next start.
-        if is_nameless && let Some(number) = inode.and_then(|inode| upper.indexed_number(inode)) {
+        if let Some(number) = inode.and_then(|inode| upper.indexed_number(inode)) {
             let links = upper.indexed_spot(number).stat()?.map_or(0, |stat| stat.attributes.links);
             let own = 1 + inode.map_or(0, |inode| upper.aside().extra_links(inode));
             if links <= own && upper.names_left(number).unwrap_or(0) == 0 {
