@@ -300,8 +300,7 @@ impl Layers {
         let slots = self.slots.clone();
         move || {
             for slot in slots {
-                // Whoever needs the slot hears why it failed.
-                let _ = slot.wait_until_settled();
+                slot.outlast();
             }
         }
     }

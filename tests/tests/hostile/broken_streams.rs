@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for};
+use slotfs_tests::command::{Home, is_ours, missing_fuse, shell_package, wait_for};
 use slotfs_tests::package::{SlotSpec, Tree, codes_of, compress};
 
 use super::support::{nothing_left, says, server_log, slotfs};
@@ -182,7 +182,10 @@ fn rot_in_the_store_and_in_indexes_is_noticed_and_mended() {
             // Listing, too, waits for a whole index.
             let listed = std::fs::read_dir(home.workenv("app").join("lib")).unwrap().count();
             assert_eq!(listed, FILES, "{chain}: {what}");
+            let servers = home.servers();
             slotfs(&home, ["unmount", "app", "--wait", "10"]).success();
+            // Contents go to the store when nobody reads.
+            wait_for("the end of the server", || !servers.iter().any(|&server| is_ours(server)));
         };
         mounted_right("fresh");
         for folder in ["objects-v1", "indexes-v1"] {

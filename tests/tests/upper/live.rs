@@ -188,6 +188,7 @@ fn only_its_user_may_talk_to_a_server_and_nonsense_does_it_no_harm() {
     }
     let (home, root) = mounted();
     let socket: PathBuf = home.session("app").join("control");
+    wait_for("the socket", || socket.exists());
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     for nonsense in [&b"\n"[..], b"{}\n", b"{\"hold\":7}\n", b"\xff\xfe\n", b"\"hold\"", b"[[[[[[\n"] {
         let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();

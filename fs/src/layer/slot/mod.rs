@@ -133,7 +133,14 @@ impl SlotLayer {
         if self.0.state.is_plain() {
             return Ok(());
         }
-        self.0.state.wait().map(drop).map_err(|error| self.0.fail(error, 0))
+        self.0.state.wait(true).map(drop).map_err(|error| self.0.fail(error, 0))
+    }
+
+    /// Waits until nothing is left to do for the slot, however it ended. Others who read go first.
+    pub fn outlast(&self) {
+        if !self.0.state.is_plain() {
+            let _ = self.0.state.wait(false);
+        }
     }
 
     /// Makes sure that an index that is read from the package has a copy of its own, for whoever wants to know about the slot

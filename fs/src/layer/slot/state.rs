@@ -227,10 +227,11 @@ impl SlotState {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the index, which is made unless the slot is plain, and until contents are where they stay.
-    pub(super) fn wait(&self) -> Result<Arc<Index>, SlotError> {
+    /// Waits for the index, which is made unless the slot is plain, and until contents are where they stay. In haste, that
+    /// is not put off for others who read.
+    pub(super) fn wait(&self, in_haste: bool) -> Result<Arc<Index>, SlotError> {
         loop {
-            let mut progress = self.await_end();
+            let mut progress = self.progress(in_haste);
             while progress.outcome.is_none() {
                 progress = self.settled.wait(progress).unwrap_or_else(PoisonError::into_inner);
             }
@@ -244,9 +245,9 @@ impl SlotState {
         }
     }
 
-    fn await_end(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self, is_awaited: bool) -> MutexGuard<'_, Progress> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::mem::replace(&mut progress.is_awaited, true) {
+        if is_awaited && !std::mem::replace(&mut progress.is_awaited, true) {
             self.settled.notify_all();
         }
         progress
@@ -259,7 +260,7 @@ impl SlotState {
 
     /// Waits for at most `limit`; tells whether the pass has ended, well or not.
     pub(super) fn wait_for(&self, limit: Duration) -> bool {
-        let progress = self.await_end();
+        let progress = self.progress(!limit.is_zero());
         let running = |progress: &mut Progress| progress.outcome.is_none();
         let waited = self.settled.wait_timeout_while(progress, limit, running);
         waited.unwrap_or_else(PoisonError::into_inner).0.outcome.is_some()
