@@ -28,7 +28,7 @@ static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 /// A batch of objects.
 #[derive(Debug)]
 pub struct Batch {
-    /// ObjectFile while the folder is in use; see [`super::sweep`].
+    /// Held while the folder is in use; see [`super::sweep`].
     _lock: FileLock,
     shelf: Arc<Shelf>,
 }
@@ -42,7 +42,7 @@ struct Shelf {
     waiting: Mutex<Waiting>,
     /// Where small contents go until they are published: a file for each would take longer than decoding it.
     spool: Mutex<Option<Arc<Spool>>>,
-    /// ObjectFile by the one who publishes.
+    /// Held by the one who publishes.
     publisher: Mutex<()>,
     /// Whether a thread publishes, or is about to.
     is_publishing: AtomicBool,

@@ -81,7 +81,9 @@ pub fn pack(
         check(file, out)?;
         Ok(report)
     });
-    packed.map_err(|error| stopped(stop, error))
+    let report = packed.map_err(|error| stopped(stop, error))?;
+    sources.iter().for_each(Source::finish);
+    Ok(report)
 }
 
 /// Writes the package at `old` to `out` with another launcher in front, and returns its length. Its slots, metadata and

@@ -160,6 +160,13 @@ impl Source {
         LayerError::Corrupt { slot: self.id.clone(), path: String::new(), reason: error.to_string() }
     }
 
+    /// Waits until the index and the contents of an archive, which the next command can use, are where they stay.
+    pub(super) fn finish(&self) {
+        if let Content::Tree(layer, _) = &self.content {
+            layer.finish();
+        }
+    }
+
     /// Returns what of an archive could not be shown as it has it.
     pub(super) fn notices(&self) -> Vec<Notice> {
         match &self.content {

@@ -210,3 +210,18 @@ fn a_slot_is_never_held_in_memory() {
     Done::of(home.program("sh").args(["-c", &line])).success();
     assert!(home.path("big.psp").metadata().unwrap().len() < 8 << 20);
 }
+
+/// zstd in one frame cannot be reached at random, so its contents go to the store on the way.
+#[test]
+fn an_archive_that_was_read_once_need_not_be_read_again() {
+    let tree = Tree::new().file("one", 0o644, &noise(30_000)).file("two", 0o644, &noise(40_000));
+    let archive = slotfs_tests::package::compress("zstd", &tree.archive());
+    for words in [&["pack", "tree.tar.zst", "--output", "app.psp"][..], &["extract", "tree.tar.zst", "out"]] {
+        let home = Home::new();
+        file(&home, "tree.tar.zst", 0o644, &archive);
+        home.run(words).success();
+        let kept: Value =
+            serde_json::from_str(&home.run(["store", "check", "--json"]).success().stdout).unwrap();
+        assert_eq!((&kept["indexes"], &kept["contents"]), (&1.into(), &2.into()), "{words:?}");
+    }
+}

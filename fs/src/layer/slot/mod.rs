@@ -65,7 +65,7 @@ struct Inner {
     /// Objects opened last, the newest at the end.
     objects: Mutex<Vec<(u32, ObjectFile)>>,
     kept: Mutex<Kept>,
-    /// ObjectFile while contents that readers wait for are put into the store.
+    /// Held while contents that readers wait for are put into the store.
     storing: Mutex<()>,
     stored: AtomicU64,
 }
