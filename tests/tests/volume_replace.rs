@@ -15,7 +15,7 @@ use slotfs_fs::layer::stack::Stack;
 use slotfs_fs::overlay::{Scope, Upper, UpperForm, WhiteoutForm, duplicate, take_back};
 use slotfs_tests::operations::{Operation, OperationPath, PLACES, operation, path};
 use slotfs_tests::subject::{Observed, Subject};
-use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers};
+use slotfs_tests::volume_subject::{Memory, VolumeSubject, layers, memory};
 
 /// Fewer than proptest's own number, as every case writes to a disk; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
@@ -51,6 +51,12 @@ fn differences(one: &mut VolumeSubject, other: &mut VolumeSubject) -> Vec<String
     differing.map(|path| format!("{path:?}: {:?} and {:?}", one.get(path), other.get(path))).collect()
 }
 
+/// What is shown in `scope`, but for the number of names, some of which may lie elsewhere.
+fn within(scope: &Scope, subject: &mut VolumeSubject) -> BTreeMap<OperationPath, Observed> {
+    let shown = seen(subject).into_iter().filter(|(path, _)| scope.holds(path));
+    shown.map(|(path, observed)| (path, Observed { links: 0, ..observed })).collect()
+}
+
 fn is_about_held(operation: &Operation) -> bool {
     matches!(
         operation,
@@ -82,8 +88,13 @@ fn run(
     let done = take_back_at_rest(still.path(), form, &scope);
     let (result, forgotten) = one.volume().take_back(&scope);
     prop_assert_eq!(result.is_ok(), done, "{:?}", result);
-    let mut other = start(still.path(), form, bare_copies);
+    let mut other = start(still.path(), form, bare_copies).remembering(memory);
     prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after taking back {:?}", paths);
+    if done {
+        let fresh = tempfile::tempdir().unwrap();
+        let mut fresh = start(fresh.path(), form, bare_copies);
+        prop_assert_eq!(within(&scope, &mut other), within(&scope, &mut fresh), "what was taken back");
+    }
     prop_assert!(!done || before.is_empty() || !scope.is_everything() || !forgotten.directories.is_empty());
     for (place, before) in held.into_iter().enumerate() {
         let now = one.observe_held(place);
@@ -144,7 +155,7 @@ fn put_back(
         Ok::<(), LayerError>(())
     });
     prop_assert!(result.is_ok(), "{:?}", result);
-    let mut other = start(still.path(), form, Some(1));
+    let mut other = start(still.path(), form, Some(1)).remembering(memory);
     prop_assert_eq!(differences(&mut one, &mut other), [""; 0], "after putting back");
     for (place, before) in held.into_iter().enumerate() {
         let now = one.observe_held(place);
@@ -171,43 +182,43 @@ proptest! {
 
     #[test]
     fn taking_back_in_use_is_taking_back_at_rest(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, (None, Memory::Nothing))?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (None, memory))?;
     }
 
     #[test]
     fn it_is_so_where_copies_come_without_content(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Best, (Some(1), Memory::Nothing))?;
+        run((&before, &paths, &after), WhiteoutForm::Best, (Some(1), memory))?;
     }
 
     #[test]
     fn putting_back_in_use_gives_what_was_kept(
-        before in operations(20), wanted in operations(20), after in operations(10),
+        before in operations(20), wanted in operations(20), after in operations(10), memory in memory(),
     ) {
-        put_back((&before, &wanted, &after), WhiteoutForm::Best, Memory::Nothing)?;
+        put_back((&before, &wanted, &after), WhiteoutForm::Best, memory)?;
     }
 
     #[test]
     fn it_is_so_where_no_whiteout_devices_can_be_made(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), WhiteoutForm::Attribute, (None, Memory::Nothing))?;
+        run((&before, &paths, &after), WhiteoutForm::Attribute, (None, memory))?;
     }
 
     #[test]
     fn it_is_so_where_owners_and_modes_are_kept_aside(
-        before in operations(30), paths in paths(), after in operations(15),
+        before in operations(30), paths in paths(), after in operations(15), memory in memory(),
     ) {
-        run((&before, &paths, &after), UpperForm::ORDINARY, (None, Memory::Nothing))?;
+        run((&before, &paths, &after), UpperForm::ORDINARY, (None, memory))?;
     }
 
     #[test]
     fn putting_back_gives_what_was_kept_aside(
-        before in operations(20), wanted in operations(20), after in operations(10),
+        before in operations(20), wanted in operations(20), after in operations(10), memory in memory(),
     ) {
-        put_back((&before, &wanted, &after), UpperForm::ORDINARY, Memory::Nothing)?;
+        put_back((&before, &wanted, &after), UpperForm::ORDINARY, memory)?;
     }
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::format::Found;
-use super::view::{View, present};
+use super::view::{Scope, View, present};
 use crate::disk::DiskError;
 use crate::layer::LayerError;
 use crate::layer::stack::{Lower, Stack};
@@ -39,15 +39,61 @@ pub(crate) fn names_of(
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    let mut waiting: Vec<(Vec<Vec<u8>>, Lower)> = vec![(Vec::new(), stack.root()?)];
+    every_name(stack, Vec::new(), stack.root()?, &mut |number, path| {
+        if numbers.contains(&number) {
+            found.push(SharedName { number, path: path() });
+        }
+    })?;
+    let mut shown = Vec::new();
+    for name in found {
+        if shines_through(view, &name.path)? {
+            shown.push(name);
+        }
+    }
+    shown.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(shown)
+}
+
+/// Returns which of the layers' nodes `numbers` have a name in `scope`, whatever shows there.
+pub(crate) fn named_within(
+    stack: &Stack,
+    scope: &Scope,
+    numbers: &BTreeSet<u64>,
+) -> Result<BTreeSet<u64>, LayerError> {
+    let mut found = BTreeSet::new();
+    if numbers.is_empty() {
+        return Ok(found);
+    }
+    for path in scope.paths() {
+        let Some(lower) = stack.walk(path.iter().map(Vec::as_slice))? else { continue };
+        if lower.kind != Kind::Directory {
+            found.extend(numbers.get(&lower.inode()));
+            continue;
+        }
+        every_name(stack, path.clone(), lower, &mut |number, _| found.extend(numbers.get(&number)))?;
+    }
+    Ok(found)
+}
+
+/// Makes the path of a name that is visited.
+type MakePath<'a> = dyn Fn() -> Vec<Vec<u8>> + 'a;
+
+/// Visits every name in the layers' directory `directory` and below that is no directory's; a path is made where it is asked
+/// for.
+fn every_name(
+    stack: &Stack,
+    path: Vec<Vec<u8>>,
+    directory: Lower,
+    visit: &mut dyn FnMut(u64, &MakePath<'_>),
+) -> Result<(), LayerError> {
+    let mut waiting = vec![(path, directory)];
     while let Some((path, directory)) = waiting.pop() {
         let mut below = BTreeSet::new();
         stack.list(&directory, &mut |name, number, kind| {
-            let path = || [path.as_slice(), &[name.to_vec()]].concat();
             if kind == Kind::Directory {
                 below.insert(name.to_vec());
-            } else if numbers.contains(&number) {
-                found.push(SharedName { number, path: path() });
+            } else {
+                visit(number, &|| [path.as_slice(), &[name.to_vec()]].concat());
             }
             ControlFlow::Continue(())
         })?;
@@ -57,14 +103,7 @@ pub(crate) fn names_of(
             }
         }
     }
-    let mut shown = Vec::new();
-    for name in found {
-        if shines_through(view, &name.path)? {
-            shown.push(name);
-        }
-    }
-    shown.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(shown)
+    Ok(())
 }
 
 /// Tells whether what the layers have at `path` shows there.

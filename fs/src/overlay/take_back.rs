@@ -6,13 +6,13 @@
 //! **Invariant:** every step leaves a whole upper directory, and an interrupted run is finished by the next one. No
 //! volume lies over the upper meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::aside::is_record;
 use super::changes::{listed, shown_below};
 use super::format::{self, Found};
-use super::shared::{SharedName, shared_names};
+use super::shared::{SharedName, named_within, names_of, shared_names};
 use super::view::{Scope, Seen, View};
 use super::{Upper, index};
 use crate::disk::DiskError;
@@ -56,7 +56,7 @@ impl From<DiskError> for TakeBackError {
 /// What taking back some paths comes to.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Nodes of the layers whose copy in the index goes.
+    /// Nodes of the layers that come back under one of their names, so that their copy in the index goes.
     numbers: BTreeSet<u64>,
     /// Names outside of the paths that go, too.
     others: Vec<Vec<Vec<u8>>>,
@@ -84,11 +84,12 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
     for path in scope.paths() {
         check_above(view, stack, path)?;
     }
-    let mut names = Vec::new();
+    // Where one of their names comes back, the original does.
+    let fingerprint = stack.fingerprint();
+    plan.numbers = named_within(stack, scope, &view.indexed_numbers(&fingerprint))?;
+    let (mut names, mut moved) = (Vec::new(), Vec::new());
     for SharedName { number, path } in shared_names(view, stack)? {
-        if scope.holds(&path) {
-            plan.numbers.insert(number);
-        } else {
+        if !scope.holds(&path) {
             names.push((number, path));
         }
     }
@@ -114,13 +115,22 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
                 return Err(TakeBackError::Moved { path: shown(&from), to: shown(met.path) });
             }
         }
+        if is_name_of_copy || !met.seen.copied {
+            return Ok(());
+        }
         let spot = Spot::named(met.directory, met.path.last().map_or(&b""[..], Vec::as_slice));
-        let noted = if number.is_none() && met.seen.copied { spot.xattr(format::INODE)? } else { None };
-        if noted.is_some_and(|noted| !is_number(&noted, own)) {
-            plan.strangers.push(spot);
+        // Links, fifos and sockets carry no number.
+        let carries = matches!(met.seen.stat.attributes.kind, Kind::File | Kind::Directory);
+        let noted = if carries { spot.xattr(format::INODE)? } else { None };
+        match number {
+            Some(number) if noted.is_some() => moved.push((number, spot)),
+            None if noted.is_some_and(|noted| !is_number(&noted, own)) => plan.strangers.push(spot),
+            _ => {}
         }
         Ok(())
     })?;
+    let moved = moved.into_iter().filter(|(number, _)| plan.numbers.contains(number));
+    plan.strangers.extend(moved.map(|(_, spot)| spot));
     let others = names.into_iter().filter(|(number, _)| plan.numbers.contains(number));
     plan.others.extend(others.map(|(_, path)| path));
     Ok(plan)
@@ -133,16 +143,56 @@ pub fn plan(view: &View, stack: &Stack, scope: &Scope) -> Result<Plan, TakeBackE
 pub fn take_back(upper: &Upper, stack: &Stack, scope: &Scope) -> Result<(), TakeBackError> {
     upper.bind(&stack.fingerprint())?;
     let plan = plan(&View::of(upper)?, stack, scope)?;
+    let before = NamesLeft::of(upper, stack, &plan.numbers)?;
     for spot in &plan.strangers {
         spot.remove_xattr(format::INODE)?;
     }
     // Interrupted, what is left of a file with several names is still found: first by the index, then by its name.
     discard_all(upper, plan.others.iter())?;
-    for number in plan.numbers {
-        upper.forget_indexed(number)?;
+    for number in &plan.numbers {
+        upper.forget_indexed(*number)?;
     }
     upper.index_directory().sync()?;
-    discard_all(upper, scope.paths().iter().filter(|path| !is_below_another(path, scope)))
+    discard_all(upper, scope.paths().iter().filter(|path| !is_below_another(path, scope)))?;
+    before.settle(upper, stack)
+}
+
+/// How many names of the layers' nodes showed, for those where that was counted.
+struct NamesLeft {
+    /// By number: what was counted, and how many of these names lie in directories that were not moved.
+    counted: BTreeMap<u64, (u32, u32)>,
+}
+
+impl NamesLeft {
+    fn of(upper: &Upper, stack: &Stack, numbers: &BTreeSet<u64>) -> Result<Self, TakeBackError> {
+        let counted = numbers.iter().filter_map(|number| Some((*number, upper.names_left(*number)?)));
+        let mut counted: BTreeMap<u64, (u32, u32)> =
+            counted.map(|(number, left)| (number, (left, 0))).collect();
+        let shown = names_of(&View::of(upper)?, stack, &counted.keys().copied().collect())?;
+        for name in shown {
+            counted.entry(name.number).and_modify(|(_, shown)| *shown += 1);
+        }
+        Ok(Self { counted })
+    }
+
+    /// Counts what shows again, where some names still do not. Without a count, all names of the layers do.
+    fn settle(self, upper: &Upper, stack: &Stack) -> Result<(), TakeBackError> {
+        let mut counted = self.counted;
+        let mut links = BTreeMap::new();
+        for name in names_of(&View::of(upper)?, stack, &counted.keys().copied().collect())? {
+            counted.entry(name.number).and_modify(|(left, _)| *left += 1);
+            if let Some(lower) = stack.walk(name.path.iter().map(Vec::as_slice))? {
+                links.insert(name.number, stack.attributes(&lower)?.links);
+            }
+        }
+        for (number, (left, before)) in counted {
+            let left = left.saturating_sub(before);
+            if links.get(&number) != Some(&left) {
+                upper.set_names_left(number, left)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn discard_all<'a>(

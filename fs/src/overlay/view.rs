@@ -121,6 +121,13 @@ impl View {
         Ok(Some(spot).filter(|_| is_about(index, layers)))
     }
 
+    /// Returns every node of the layers that the index knows something about.
+    pub(super) fn indexed_numbers(&self, layers: &str) -> BTreeSet<u64> {
+        let index = self.index.as_ref().filter(|index| is_about(index, layers));
+        let known = index.map(|_| self.numbers.keys().chain(&self.counted));
+        known.into_iter().flatten().copied().collect()
+    }
+
     /// Returns the nodes of the layers that have a copy and names left that show it without being in the upper.
     pub(super) fn numbers_with_names_left(&self, layers: &str) -> Result<BTreeSet<u64>, DiskError> {
         let mut left = BTreeSet::new();

@@ -206,8 +206,7 @@ impl Volume {
                 Fate::Goes => {
                     table.detach(*parent, name);
                     table.changed(*parent);
-                    let was_copied = table.slot(node.id).is_some_and(|slot| slot.upper.is_some());
-                    if node.kind == Kind::Directory && was_copied {
+                    if node.kind == Kind::Directory {
                         gone.insert(node.id);
                     }
                     table.parted(node.id, pinned.get(&node.id));

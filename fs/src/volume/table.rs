@@ -329,11 +329,20 @@ impl Table {
     pub(super) fn parted(&mut self, id: NodeId, pinned: Option<&Arc<OwnedFd>>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.version += 1;
-        let Some(upper) = slot.upper.filter(|_| slot.names.is_empty()) else { return };
-        slot.detached = pinned.map(Arc::clone);
-        slot.removed = slot.node.kind == Kind::Directory;
-        if self.by_upper.get(&upper.inode) == Some(&id) {
-            self.by_upper.remove(&upper.inode);
+        if !slot.names.is_empty() {
+            return;
+        }
+        let is_directory = slot.node.kind == Kind::Directory;
+        slot.removed = is_directory;
+        if let Some(upper) = slot.upper {
+            slot.detached = pinned.map(Arc::clone);
+            if self.by_upper.get(&upper.inode) == Some(&id) {
+                self.by_upper.remove(&upper.inode);
+            }
+        }
+        // What the layers have in it is found in another directory, if at all.
+        if is_directory {
+            self.part_from_layers(id);
         }
     }
 
