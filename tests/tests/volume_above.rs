@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 use slotfs_fs::layer::Layer;
 use slotfs_fs::layer::stack::{PlacedLayer, Stack};
 use slotfs_fs::overlay::{Above, Rest, Upper, View, WhiteoutForm};
-use slotfs_fs::volume::{Volume, VolumeOptions, VolumePart};
+use slotfs_fs::volume::{RenameMode, Volume, VolumeOptions, VolumePart};
 use slotfs_tests::operations::{Operation, operation};
 use slotfs_tests::subject::{Oracle, Subject};
 use slotfs_tests::volume_subject::{VolumeSubject, layers};
@@ -73,6 +73,19 @@ fn check_apart(layers: &[PlacedLayer]) {
                 std::ops::ControlFlow::Continue(())
             })
             .unwrap();
+    }
+}
+
+#[test]
+fn a_name_that_went_with_its_directory_is_not_counted() {
+    let [place, other] = [vec![b"c".to_vec()], vec![b"b".to_vec(), b"b".to_vec()]];
+    let name = [other.as_slice(), &[b"b".to_vec()]].concat();
+    let operations = [
+        Operation::Rename { from: place, to: other, mode: RenameMode::Exchange },
+        Operation::Unlink { path: name },
+    ];
+    for (bare_copies, strict) in [(None, false), (Some(1), true)] {
+        run(&operations, bare_copies, strict).unwrap();
     }
 }
 

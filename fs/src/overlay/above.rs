@@ -181,6 +181,11 @@ impl Walk<'_> {
         let same = |seen: &Seen, place: &Lower| self.view.number_of(seen.stat.inode) == Some(place.inode());
         let is_replaced = match (&seen, &place) {
             (Some(seen), Some(place)) => !same(seen, place) && self.has_more_names(place)?,
+            // What a directory that was moved here shows is something else.
+            (None, Some(place)) if level.is_whole => {
+                let is_other = shown.as_ref().is_some_and(|shown| shown.inode() != place.inode());
+                is_other && self.has_more_names(place)?
+            }
             _ => false,
         };
         let entry = match seen.map(|seen| seen.found) {
@@ -205,8 +210,12 @@ impl Walk<'_> {
         };
         let was_directory = place.as_ref().map(|place| place.kind == Kind::Directory);
         let is_other_kind = was_directory.is_some_and(|was| was != (kind == Kind::Directory));
+        let hides_names = match &place {
+            Some(place) if is_other_kind && place.kind == Kind::Directory => self.has_linked_files(place)?,
+            _ => false,
+        };
         // Where a file lost a name, the others say how many there are.
-        if self.strict && is_other_kind || is_replaced {
+        if self.strict && is_other_kind || is_replaced || hides_names {
             self.above.gone.insert(path.clone());
         }
         self.above.held.insert(path.clone());
@@ -221,6 +230,23 @@ impl Walk<'_> {
     /// Tells whether a file of the layers has other names.
     fn has_more_names(&self, lower: &Lower) -> Result<bool, LayerError> {
         Ok(lower.kind != Kind::Directory && self.stack.attributes(lower)?.links > 1)
+    }
+
+    /// Tells whether a directory of the layers holds, at any depth, files that have other names.
+    fn has_linked_files(&self, directory: &Lower) -> Result<bool, LayerError> {
+        let mut waiting = vec![directory.clone()];
+        while let Some(directory) = waiting.pop() {
+            for name in self.names_in(Some(&directory))? {
+                let Some(child) = self.child(Some(&directory), &name)? else { continue };
+                if self.has_more_names(&child)? {
+                    return Ok(true);
+                }
+                if child.kind == Kind::Directory {
+                    waiting.push(child);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn directory(
