@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use slotfs_tests::command::{Home, Running, missing_fuse, setup_script};
+use slotfs_tests::command::{Done, Home, Running, missing_fuse, setup_script};
 use slotfs_tests::tree;
 use slotfs_tests::workplace::assert_same;
 
@@ -94,6 +94,39 @@ fn paths_come_back_alone_in_use_as_at_rest() {
     assert_eq!(one.0, other.0);
     let plain = |tree: BTreeMap<PathBuf, String>| tree.into_keys().collect::<Vec<_>>();
     assert_eq!(plain(one.1), plain(other.1));
+}
+
+/// Both have their copy in the index: a hard-linked file and a symbolic link.
+#[test]
+fn what_was_moved_away_parts_from_what_comes_back() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let home = Home::new();
+    for line in [
+        "mkdir -p tree && echo one > tree/file && ln tree/file tree/other && ln -s file tree/link",
+        "tar --create --file=app.tar --directory=tree .",
+    ] {
+        Done::of(home.program("sh").args(["-c", line])).success();
+    }
+    home.run(["mount", "app.tar", "place", "--rw"]).success();
+    let root = home.path("place");
+    let before = tree::describe(&root);
+    fs::write(root.join("file"), "two\n").unwrap();
+    Done::of(home.program("touch").args(["-h", "-d", "2001-01-01", "place/link"])).success();
+    fs::rename(root.join("file"), root.join("moved")).unwrap();
+    fs::rename(root.join("link"), root.join("moved-link")).unwrap();
+    assert_eq!(fs::read_to_string(root.join("other")).unwrap(), "two\n");
+
+    home.run(["reset", "app", "file", "link", "-y"]).success();
+    for (name, expected) in [("file", "one\n"), ("other", "one\n"), ("moved", "two\n")] {
+        assert_eq!(fs::read_to_string(root.join(name)).unwrap(), expected, "{name}");
+    }
+    for moved in ["moved", "moved-link"] {
+        fs::remove_file(root.join(moved)).unwrap();
+    }
+    assert_same(&before, &tree::describe(&root), "when what was moved is gone");
+    home.run(["unmount", "place"]).success();
 }
 
 #[test]
