@@ -220,9 +220,22 @@ impl Home {
             .collect()
     }
 
-    /// Waits until this home has neither mount nor server.
+    /// Waits until this home has neither mount nor server, and no server that is still putting away what it has read: its
+    /// session is over by then, and it has no record any more.
     pub fn settle(&self) {
-        wait_for("no mount and no server", || self.mounts().is_empty() && self.servers().is_empty());
+        wait_for("no mount and no server", || self.mounts().is_empty() && !self.is_at_work());
+    }
+
+    /// Tells whether any process that runs slotfs was started in this home.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let home = [b"HOME=", self.root.as_os_str().as_encoded_bytes()].concat();
+        let started_here = |pid: i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            is_ours(pid) && environment.split(|&byte| byte == 0).any(|variable| variable == home)
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).any(started_here)
     }
 }
 

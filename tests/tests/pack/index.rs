@@ -80,6 +80,23 @@ fn the_first_mount_goes_over_no_slot() {
     assert!(first.contains(" ./big.txt\n") && first.contains(" ./lib/data.bin\n"), "{first}");
 }
 
+/// Who cleans up behind a session must not find the copy there again when the server's process ends.
+#[test]
+fn the_index_is_copied_once() {
+    use slotfs_fs::layer::{SlotHome, SlotLayer, SlotOptions};
+    let home = Home::new();
+    packed(&home, "app.psp", "compatible");
+    let package = slotfs_fs::package::Package::open(&home.path("app.psp"), &Default::default()).unwrap();
+    let slot = package.slot(0).unwrap();
+    let shared = SlotHome { shared: home.path("shared"), store: None };
+    let kept = || std::fs::read_dir(home.path("shared/indexes-v1")).unwrap().flatten().next();
+    let layer = SlotLayer::open(slot, slot.digest.unwrap(), &shared, SlotOptions::default()).unwrap();
+    layer.keep_index();
+    std::fs::remove_file(kept().unwrap().path()).unwrap();
+    drop(layer);
+    assert!(kept().is_none());
+}
+
 #[test]
 fn reading_at_random_begins_at_a_piece() {
     for profile in ["compatible", "fast"] {

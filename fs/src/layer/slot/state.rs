@@ -3,7 +3,7 @@
 //! A damaged index is thrown away and made anew while the layer goes on answering: nodes are numbered alike.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::crew;
@@ -52,6 +52,8 @@ pub(super) struct SlotState {
     identity: Identity,
     /// The index that the package brings along.
     carried: Option<CarriedIndex>,
+    /// Copies that one once: whoever cleans up after the session must not find it there again.
+    kept: Once,
     home: SlotHome,
     limits: Limits,
     /// One file, stored as it is: all is known without a pass, and no index is made.
@@ -115,6 +117,7 @@ impl SlotState {
             source: source.clone(),
             identity,
             carried: slot.carried_index.clone(),
+            kept: Once::new(),
             home: home.clone(),
             limits,
             is_plain,
@@ -313,8 +316,12 @@ impl SlotState {
 }
 
 impl SlotState {
-    /// Copies the index that is read from the package.
+    /// Copies the index that is read from the package, unless that was tried before.
     pub(super) fn keep_index(&self) {
+        self.kept.call_once(|| self.copy_carried_index());
+    }
+
+    fn copy_carried_index(&self) {
         let is_needed = matches!(&*self.view.read().unwrap_or_else(PoisonError::into_inner),
             View::Ready(index) if index.is_in_package());
         let Some(carried) = self.carried.as_ref().filter(|_| is_needed) else { return };
