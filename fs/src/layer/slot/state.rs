@@ -303,7 +303,11 @@ impl SlotState {
             return true;
         }
         let path = self.identity.path(&self.home.shared);
-        tracing::error!(slot = %self.slot, "`{}` is made anew: {error}", path.display());
+        if was_in_package {
+            warn_of_carried(&self.slot, error);
+        } else {
+            tracing::error!(slot = %self.slot, "`{}` is made anew: {error}", path.display());
+        }
         let _ = std::fs::remove_file(&path);
         let (pass, growing) = prepare(&self.source, &self.identity, &self.home, self.limits);
         if self.start(pass).is_err() {
@@ -351,13 +355,14 @@ fn find(slot: &Slot, identity: &Identity, home: &SlotHome) -> Option<Index> {
             Some(index)
         }
         Err(error) => {
-            tracing::warn!(
-                "slot `{}` is indexed anew: its index in the package cannot be used: {error}",
-                slot.id
-            );
+            warn_of_carried(&slot.id, &error);
             None
         }
     }
+}
+
+fn warn_of_carried(slot: &str, error: &IndexError) {
+    tracing::warn!("slot `{slot}` is indexed anew: its index in the package cannot be used: {error}");
 }
 
 /// Makes everything that a pass fills.

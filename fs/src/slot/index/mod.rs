@@ -110,7 +110,8 @@ impl Index {
     /// Opens the index at `path`; `None` when there is none.
     ///
     /// # Errors
-    /// The file cannot be read, or is no index of this slot, or its header is damaged.
+    /// The file cannot be read, or is no index of this slot, or its header is damaged. What is behind the header is checked
+    /// when it is first needed, so that opening takes no longer for a large index.
     pub fn open(path: &Path, identity: &Identity) -> Result<Option<Self>, IndexError> {
         match File::open(path) {
             Ok(file) => Self::open_file(&file, identity).map(Some),
@@ -153,12 +154,7 @@ impl Index {
         }
         let (sums, upper, top) = check_layout(&header, rest, backing.len())?;
         let root = Digest::of(block);
-        let index = Self { blocks: Blocks::new(backing, sums, upper, top), header, root };
-        let root = tables::record(&index, 0)?;
-        match root.kind() {
-            Some(Kind::Directory | Kind::File) => Ok(index),
-            _ => Err(IndexError::Damaged { what: "root", at: 0 }),
-        }
+        Ok(Self { blocks: Blocks::new(backing, sums, upper, top), header, root })
     }
 
     /// Returns SHA-256 of the header. Every byte of the index follows from it, so a signed description names an index by
@@ -402,12 +398,13 @@ impl Index {
         Ok(notices)
     }
 
-    /// Checks every block, not only those that are touched.
+    /// Checks every block, not only those that are touched, and the root.
     ///
     /// # Errors
     /// Names the first damaged block.
     pub fn check(&self) -> Result<(), IndexError> {
-        (0..self.blocks.count()).try_for_each(|block| self.blocks.check(block))
+        (0..self.blocks.count()).try_for_each(|block| self.blocks.check(block))?;
+        tables::kind(&tables::record(self, 0)?, 0).map(drop)
     }
 
     /// Returns the whole file, unchecked; nothing where it cannot be read.

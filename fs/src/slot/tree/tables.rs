@@ -87,12 +87,17 @@ pub fn record(tables: &(impl Tables + ?Sized), node: u32) -> Result<NodeRecord, 
     row(tables, Table::Nodes, u64::from(node), "node")
 }
 
-/// Returns a node's kind.
+/// Returns a node's kind. The root, which is node 0, is a directory or, in the slot of one file, a file: whoever made the
+/// index may say otherwise, but nothing else can be mounted.
 ///
 /// # Errors
 /// The record is damaged.
 pub fn kind(record: &NodeRecord, node: u32) -> Result<Kind, IndexError> {
-    record.kind().ok_or(IndexError::Damaged { what: "node kind", at: u64::from(node) })
+    match record.kind() {
+        Some(kind) if node != 0 || matches!(kind, Kind::Directory | Kind::File) => Ok(kind),
+        Some(_) => Err(IndexError::Damaged { what: "root", at: 0 }),
+        None => Err(IndexError::Damaged { what: "node kind", at: u64::from(node) }),
+    }
 }
 
 /// Returns the attributes of a node as archived.
