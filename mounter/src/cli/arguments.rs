@@ -115,7 +115,10 @@ impl WritingArguments {
 }
 
 /// What slotfs can do. Each command's help is the documentation of its `Arguments`.
+///
+/// Of a command that was not typed only the name is made: the whole tree takes a good part of a start.
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum Command {
     #[command(flatten)]

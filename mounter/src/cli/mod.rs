@@ -49,8 +49,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return code;
     }
     let wish = color_wish(&arguments);
-    let parsed = command(wish)
-        .try_get_matches_from(arguments)
+    let parsed = CommandLine::command()
+        .try_get_matches_from(&arguments)
+        // Help and complaints show what only the whole tree has.
+        .or_else(|_| {
+            let mut whole = command(wish);
+            whole.build();
+            whole.try_get_matches_from(arguments)
+        })
         .and_then(|matches| CommandLine::from_arg_matches(&matches));
     let line = match parsed {
         Ok(line) => line,
@@ -110,7 +116,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<u8, Failure> {
     }
 }
 
-/// Returns the command tree with everything that help shows.
+/// Returns the command tree with everything that help shows, once it is built.
 fn command(color: ColorWish) -> clap::Command {
     let color = match color {
         ColorWish::Auto => ColorChoice::Auto,
@@ -122,7 +128,7 @@ fn command(color: ColorWish) -> clap::Command {
 
 /// Tells whether `word` names a command.
 fn is_command(word: &OsStr) -> bool {
-    let root = command(ColorWish::Never);
+    let root = CommandLine::command();
     let is_named = |command: &clap::Command| {
         word == command.get_name() || command.get_all_aliases().any(|alias| word == alias)
     };

@@ -29,6 +29,7 @@ use crate::settings::Overrides;
 
 /// The commands that make and end mounts or remove what was mounted.
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 #[expect(missing_docs, reason = "documentation here would replace the help of the commands")]
 pub enum MountCommand {
     Run(run::Arguments),
