@@ -60,7 +60,7 @@ def main():
 
     # What is mounted is unmounted also when the command is ended.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    slotfs = (arguments.slotfs or arguments.target / "release" / "slotfs").resolve()
+    slotfs = (arguments.slotfs or arguments.target / "slotfs").resolve()
     if not slotfs.is_file():
         sys.exit(f"bench: there is no program `{slotfs}`")
     inputs = Inputs(arguments.target / "bench")

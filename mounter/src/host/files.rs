@@ -57,15 +57,36 @@ pub fn mode(path: &Path) -> io::Result<Option<u32>> {
     Ok(mode)
 }
 
+/// Tells whether there is something at the path that is no directory.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    // `std::fs::metadata` asks for the time of birth, too, which the kernel has to ask a mount for.
+    #[cfg(unix)]
+    {
+        use rustix::fs::FileType;
+        rustix::fs::stat(path)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) != FileType::Directory)
+    }
+    #[cfg(not(unix))]
+    {
+        std::fs::metadata(path).is_ok_and(|found| !found.is_dir())
+    }
+}
+
 /// Tells whether the path is a regular file that somebody may execute (any file outside Unix).
 #[must_use]
 pub fn is_executable_file(path: &Path) -> bool {
-    let Ok(metadata) = std::fs::metadata(path) else { return false };
     #[cfg(unix)]
-    let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
+    {
+        use rustix::fs::FileType;
+        rustix::fs::stat(path).is_ok_and(|found| {
+            FileType::from_raw_mode(found.st_mode) == FileType::RegularFile && found.st_mode & 0o111 != 0
+        })
+    }
     #[cfg(not(unix))]
-    let executable = true;
-    metadata.is_file() && executable
+    {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file())
+    }
 }
 
 /// Returns the path's exact bytes: as they are on Unix; elsewhere UTF-8, with what cannot be said replaced.

@@ -18,5 +18,7 @@ pub mod socket;
 #[cfg(unix)]
 pub mod standby;
 #[cfg(unix)]
+pub mod start;
+#[cfg(unix)]
 pub mod unmount;
 pub mod users;

@@ -3,6 +3,8 @@
 //!
 //! Reading it asks no file system anything, so a dead or hung mount cannot hold it up.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use slotfs_fs::disk::{Context, DiskError};
@@ -132,6 +134,9 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     plain
 }
 
+/// Most mount tables are shorter, in bytes.
+const USUAL_LENGTH: usize = 16 << 10;
+
 /// Reads this process's mount table. On systems where slotfs makes no mounts it is empty.
 ///
 /// # Errors
@@ -141,7 +146,9 @@ pub fn read() -> Result<Vec<Mount>, DiskError> {
     if !cfg!(target_os = "linux") {
         return Ok(Vec::new());
     }
-    let table = std::fs::read(PATH).context("read", PATH)?;
+    // The kernel makes the lines anew for each piece that is read: one is enough for most tables.
+    let mut table = Vec::with_capacity(USUAL_LENGTH);
+    File::open(PATH).and_then(|mut file| file.read_to_end(&mut table)).context("read", PATH)?;
     parse(&table)
         .map_err(|error| DiskError::new("understand", PATH, std::io::Error::other(error.to_string())))
 }

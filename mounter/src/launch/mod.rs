@@ -20,13 +20,12 @@ pub mod setup;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use slotfs_fs::package::metadata::Metadata;
 
 pub use error::LaunchError;
 
-use crate::host::{files, program};
+use crate::host::files;
 use crate::settings::{Environment, Family};
 use executable::Search;
 use placeholders::{Placeholders, Scope};
@@ -92,15 +91,6 @@ impl Launch {
             environment: environment.into_variables(),
         })
     }
-
-    /// Returns the command to spawn. Its standard streams are the caller's, for the session to change.
-    #[must_use]
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.executable);
-        command.args(&self.arguments).env_clear().envs(&self.environment);
-        program::set_own_name(&mut command, &self.argv0);
-        command
-    }
 }
 
 /// What must be done once before the program may start.
@@ -161,9 +151,8 @@ fn find_program(
     directories: &[PathBuf],
     family: Family,
 ) -> Result<PathBuf, LaunchError> {
-    let exists = |path: &Path| std::fs::metadata(path).is_ok_and(|known| !known.is_dir());
-    Search { workenv, directories, family, exists: &exists, is_executable: &files::is_executable_file }
-        .find(word)
+    let (exists, is_executable) = (&files::is_there, &files::is_executable_file);
+    Search { workenv, directories, family, exists, is_executable }.find(word)
 }
 
 /// Refuses what no program can be given (`execve(2)` takes strings that end with NUL).

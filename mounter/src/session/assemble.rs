@@ -119,6 +119,15 @@ pub(super) struct Wanted<'a> {
     pub(super) limits: DecodeLimits,
 }
 
+impl Wanted<'_> {
+    /// Tells whether this is the very file that was verified. A directory has no state that would tell.
+    fn is(&self, package: &Package) -> bool {
+        package.kind() != PackageKind::Directory
+            && package.path() == self.package
+            && Some(&package.identity()) == self.identity
+    }
+}
+
 /// What all slots that one process serves have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
@@ -136,8 +145,12 @@ impl Shared {
 }
 
 impl Layers {
-    /// Opens the package and its slots.
-    pub(super) fn open(request: &ServeRequest, workenv: &Workenv) -> Result<Self, AssembleError> {
+    /// Opens the package and its slots. If `opened` is the one that is wanted, it is not opened again.
+    pub(super) fn open(
+        request: &ServeRequest,
+        opened: Option<Package>,
+        workenv: &Workenv,
+    ) -> Result<Self, AssembleError> {
         let mut layers = Self::default();
         let wanted = Wanted {
             package: &request.package,
@@ -145,13 +158,21 @@ impl Layers {
             slots: &request.slots,
             limits: request.limits,
         };
-        layers.add_package(wanted, &Shared::open(&workenv.cache())?)?;
+        layers.add_package(wanted, opened, &Shared::open(&workenv.cache())?)?;
         Ok(layers)
     }
 
-    /// Puts the slots of a package over what is there.
-    pub(super) fn add_package(&mut self, wanted: Wanted<'_>, shared: &Shared) -> Result<(), AssembleError> {
-        let package = Package::open(wanted.package, &Limits::default())?;
+    /// Puts the slots of a package over what is there. If `opened` is the one that is wanted, it is not opened again.
+    pub(super) fn add_package(
+        &mut self,
+        wanted: Wanted<'_>,
+        opened: Option<Package>,
+        shared: &Shared,
+    ) -> Result<(), AssembleError> {
+        let package = match opened.filter(|package| wanted.is(package)) {
+            Some(package) => package,
+            None => Package::open(wanted.package, &Limits::default())?,
+        };
         if package.kind() != PackageKind::Directory && Some(&package.identity()) != wanted.identity {
             return Err(AssembleError::Changed { path: wanted.package.into() });
         }

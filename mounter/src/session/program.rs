@@ -4,15 +4,14 @@
 //! group, the program included; what another process sends to this one alone is passed on.
 
 use std::io;
-use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getsid};
 
-use crate::host::process::die_with_parent;
 use crate::host::signals::{Arrival, Origin, SignalQueue};
+use crate::host::start::{Image, start};
 
 /// What is passed on: every signal that can be caught and that the program does not cause itself.
 const PASSED_ON: [Signal; 18] = [
@@ -56,20 +55,17 @@ impl Ending {
     }
 }
 
-/// Starts `command` as a child in the same process group, passes signals on to it, stops and continues with it, and
-/// returns how it ended. `started` hears the program's number. A kill of this process kills the program too. Call it from a thread that lives as long as
-/// the process.
+/// Starts the program as a child in the same process group, passes signals on to it, stops and continues with it, and
+/// returns how it ended. `started` hears the program's number. A kill of this process kills the program too. Call it from
+/// a thread that lives as long as the process.
 ///
 /// # Errors
 /// The program cannot be started (the error is that of `execve(2)`), or the host refused to queue signals.
-pub fn run(mut command: Command, started: impl FnOnce(i32)) -> io::Result<Ending> {
+pub fn run(image: &Image<'_>, started: impl FnOnce(i32)) -> io::Result<Ending> {
     let mut queued = PASSED_ON.to_vec();
     queued.push(Signal::SIGCHLD);
     let signals = SignalQueue::open(&queued)?;
-    die_with_parent(&mut command, signals.previous_mask());
-    let child = Pid::from_raw(command.spawn()?.id().cast_signed());
-    // The command may hold pipes; they are the program's alone.
-    drop(command);
+    let child = start(image, signals.previous_mask())?;
     started(child.as_raw());
     let leads_session = getsid(None) == Ok(getpid());
     loop {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::extract::progress::Progress;
+use crate::host::start::Image;
 use crate::launch::{Launch, LaunchError, Program};
 use crate::plan::Examined;
 use crate::settings::Mode;
@@ -96,7 +97,13 @@ pub fn run(
     let started = |number| watch.iter().for_each(|watch| watch.program(number));
     let outcome =
         Launch::plan(&program, wanted.environment, arguments).map_err(RunError::from).and_then(|launch| {
-            program::run(launch.command(), started)
+            let image = Image {
+                executable: &launch.executable,
+                name: &launch.argv0,
+                arguments: &launch.arguments,
+                environment: &launch.environment,
+            };
+            program::run(&image, started)
                 .map_err(|source| RunError::Start { program: launch.executable.clone(), source })
         });
     if let Some(message) = watch.and_then(|watch| watch.refusal()) {

@@ -15,6 +15,7 @@ use slotfs_fs::disk::DiskError;
 use slotfs_fs::disk::lock::FileLock;
 use slotfs_fs::driver::touches::Touches;
 use slotfs_fs::driver::{self, DriverError, MountOptions, OpenMode, OtherUsers, UnmountError};
+use slotfs_fs::package::{Limits, Package};
 use slotfs_fs::volume::Volume;
 
 use crate::host::process;
@@ -102,17 +103,27 @@ impl ServeError {
 #[derive(Debug)]
 pub struct Heard {
     request: ServeRequest,
+    /// What was opened before it was known whether that is wanted.
+    package: Option<Package>,
     signals: SignalQueue,
 }
 
 impl Heard {
-    /// Becomes a server, and hears over standard input what to serve. For a process that does nothing else.
+    /// Becomes a server, and hears over standard input what to serve: slots of `package`, as likely as not, which is opened
+    /// meanwhile. For a process that does nothing else.
     ///
     /// # Errors
     /// There is nobody who could be heard or understood.
-    pub fn listen() -> Result<Self, ServeError> {
-        let (request, signals) = hear(ServeRequest::receive)?;
-        Ok(Self { request, signals })
+    pub fn listen(package: Option<&Path>) -> Result<Self, ServeError> {
+        // A server has another working directory.
+        let package = package.and_then(|path| std::path::absolute(path).ok());
+        let ((request, package), signals) = hear(|pipe| {
+            // What is wrong with it is said to the user by who is going to ask for it.
+            let package = package.and_then(|path| path.canonicalize().ok());
+            let package = package.and_then(|path| Package::open(&path, &Limits::default()).ok());
+            Ok((ServeRequest::receive(pipe)?, package))
+        })?;
+        Ok(Self { request, package, signals })
     }
 
     /// Returns what to log, in the syntax of `tracing-subscriber`'s `EnvFilter`.
@@ -132,7 +143,7 @@ impl Heard {
     /// # Errors
     /// There was nothing to serve; the caller has been told.
     pub fn serve(self) -> Result<(), ServeError> {
-        serve(&self.request, self.signals, process::is_output_read, answer)
+        serve(&self.request, self.package, self.signals, process::is_output_read, answer)
     }
 }
 
@@ -168,11 +179,12 @@ pub(super) fn answer(reply: ServeReply) {
 /// Serves `request` if it `is_wanted` still; `tell` hears the outcome once. Returns when the mount is gone.
 fn serve(
     request: &ServeRequest,
+    package: Option<Package>,
     signals: SignalQueue,
     is_wanted: impl FnOnce() -> bool,
     tell: impl FnOnce(ServeReply),
 ) -> Result<(), ServeError> {
-    match begin(request, is_wanted) {
+    match begin(request, package, is_wanted) {
         Ok(serving) => {
             tell(ServeReply::Ready { pid: std::process::id().cast_signed() });
             serving.go_on(request, signals);
@@ -196,7 +208,11 @@ struct Serving {
     touches: Option<Arc<Touches>>,
 }
 
-fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Serving, ServeError> {
+fn begin(
+    request: &ServeRequest,
+    package: Option<Package>,
+    is_wanted: impl FnOnce() -> bool,
+) -> Result<Serving, ServeError> {
     let workenv = request.workenv().ok_or_else(|| ServeError::Name { workenv: request.workenv.clone() })?;
     let place = Place::of(workenv);
     let Some(lock) = place.try_serving_lock()? else {
@@ -212,7 +228,7 @@ fn begin(request: &ServeRequest, is_wanted: impl FnOnce() -> bool) -> Result<Ser
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
     beside::announce(request, &place)?;
-    let layers = Layers::open(request, place.workenv())?;
+    let layers = Layers::open(request, package, place.workenv())?;
     if request.settled {
         layers.settle()?;
     }

@@ -108,7 +108,7 @@ pub fn drop_writes_at_clean(
     let Some(request) = note.request.as_ref().filter(|request| is_own(request, workenv)) else {
         return Ok(Dropped::default());
     };
-    let dropped = Layers::open(request, workenv)?.drop_writes_at_clean(request, erasure)?;
+    let dropped = Layers::open(request, None, workenv)?.drop_writes_at_clean(request, erasure)?;
     note.is_clean = true;
     note.publish(workenv)?;
     Ok(dropped)

@@ -86,6 +86,7 @@ const UNSAFE_FILES: &[&str] = &[
     "mounter/src/host/probe/namespaces.rs",
     "mounter/src/host/process.rs",
     "mounter/src/host/standby.rs",
+    "mounter/src/host/start.rs",
 ];
 
 const PLATFORM_PLACES: &[&str] = &[

@@ -18,6 +18,7 @@ pub mod unmount;
 pub mod warm;
 pub mod written;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use profile::touched_files;
@@ -87,7 +88,9 @@ impl MountCommand {
         match self {
             Self::Serve(arguments) => Some(serve::run(arguments)),
             Self::Prefetch(arguments) => Some(prefetch::run(arguments)),
-            Self::Run(_) | Self::Mount(_) | Self::Warm(_) => serve::stand_by(),
+            Self::Run(arguments) => serve::stand_by(Some(&arguments.package_path)),
+            Self::Mount(arguments) => serve::stand_by(Some(&arguments.package_path)),
+            Self::Warm(arguments) => serve::stand_by(arguments.packages.first().map(PathBuf::as_path)),
             Self::Unmount(_)
             | Self::Overlay(_)
             | Self::Clean(_)

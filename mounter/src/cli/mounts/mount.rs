@@ -22,7 +22,7 @@ use crate::workenv::NameRule;
 pub struct Arguments {
     /// A package, archive or directory
     #[arg(value_name = "PACKAGE")]
-    package_path: PathBuf,
+    pub(super) package_path: PathBuf,
     /// Where to mount; made if it is missing, and removed afterwards if it was made [default: the work environment]
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,

@@ -25,7 +25,7 @@ use crate::workenv::NameRule;
 pub struct Arguments {
     /// A package, archive or directory
     #[arg(value_name = "PACKAGE")]
-    package_path: PathBuf,
+    pub(super) package_path: PathBuf,
     /// What the program is given
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<OsString>,

@@ -1,5 +1,6 @@
 //! The hidden command that the others start to serve a mount. Its standard error is its log.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
@@ -29,22 +30,23 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let served = if arguments.overlay {
         overlay::serve::serve_for_caller()
     } else {
-        Heard::listen().and_then(Heard::serve)
+        Heard::listen(None).and_then(Heard::serve)
     };
     code(served)
 }
 
 /// Makes a copy of this process that serves when it is asked to, and returns what it ends with; `None` in the original.
-/// Whoever mounts needs a server as a rule, and has something to do until it knows for what.
+/// Whoever mounts needs a server as a rule, and has something to do until it knows for what; meanwhile the copy looks into
+/// `package`.
 #[must_use]
-pub fn stand_by() -> Option<ExitCode> {
+pub fn stand_by(package: Option<&Path>) -> Option<ExitCode> {
     match standby::split(c"slotfs-server") {
         Ok(Side::Copy) => {}
         // Without a copy, this program is started again for it.
         Ok(Side::Original) | Err(_) => return None,
     }
     // Nobody needs a server, or whoever did is gone.
-    let Ok(heard) = Heard::listen() else { return Some(ExitCode::FAILURE) };
+    let Ok(heard) = Heard::listen(package) else { return Some(ExitCode::FAILURE) };
     heard.write_log();
     start_log(heard.log());
     Some(code(heard.serve()))

@@ -21,7 +21,7 @@ use crate::workenv::NameRule;
 pub struct Arguments {
     /// Packages
     #[arg(required = true, value_name = "PACKAGE")]
-    packages: Vec<PathBuf>,
+    pub(super) packages: Vec<PathBuf>,
     /// Prepare only; leave nothing mounted
     #[arg(long)]
     unmounted: bool,

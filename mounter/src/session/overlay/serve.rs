@@ -102,7 +102,7 @@ fn open_layers(request: &OverlayRequest) -> Result<Layers, AssembleError> {
                 };
                 let identity = identity.as_ref();
                 let wanted = Wanted { package: path, identity, slots, limits: request.limits };
-                layers.add_package(wanted, shared)?;
+                layers.add_package(wanted, None, shared)?;
             }
         }
     }
