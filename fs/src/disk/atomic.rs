@@ -28,6 +28,23 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     write_with(path, |file| file.write_all(bytes))
 }
 
+/// As [`write()`], but the new content is on disk when the system likes: what a crash leaves may be the old file, the new
+/// one, none, or one that is empty. For what is compared before it is relied upon, and made again.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let temporary = temporary_beside(path);
+    let written = fs::write(&temporary, bytes)
+        .context("write", &temporary)
+        .and_then(|()| fs::rename(&temporary, path).context("rename into place", path));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
 /// As [`write()`], with the content produced by `fill`.
 ///
 /// # Errors

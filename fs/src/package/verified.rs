@@ -122,7 +122,8 @@ impl Ledger {
             Record { identity: verification.identity, id: package.id().to_owned(), slots: slots.collect() };
         let bytes = serde_json::to_vec(&record).context("describe the verification for", &path)?;
         fs::create_dir_all(&self.folder).context("create the directory", &self.folder)?;
-        atomic::write(&path, &bytes)?;
+        // One that a crash has damaged is not understood, and the package is verified again.
+        atomic::write_unsynced(&path, &bytes)?;
         Ok(true)
     }
 

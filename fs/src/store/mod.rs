@@ -44,8 +44,9 @@ impl Store {
         let root = shared.join(layout::FOLDER);
         fs::create_dir_all(&root).context("create the directory", &root)?;
         let tag = shared.join(layout::TAG);
-        if !tag.exists() {
-            atomic::write(&tag, layout::TAG_TEXT)?;
+        // A crash may have left it empty.
+        if !tag.metadata().is_ok_and(|found| found.len() == layout::TAG_TEXT.len() as u64) {
+            atomic::write_unsynced(&tag, layout::TAG_TEXT)?;
         }
         Ok(Self { root, swept: AtomicBool::new(false) })
     }

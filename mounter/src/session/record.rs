@@ -47,10 +47,8 @@ impl SessionRecord {
     /// Names what could not be written.
     pub fn publish(&self, place: &Place) -> Result<(), DiskError> {
         let path = place.record();
-        let temporary = atomic::temporary_beside(&path);
         let text = serde_json::to_vec(self).map_err(io::Error::from).context("encode", &path)?;
-        std::fs::write(&temporary, text).context("write", &temporary)?;
-        std::fs::rename(&temporary, &path).context("rename into place", &path)
+        atomic::write_unsynced(&path, &text)
     }
 
     /// Reads the record at `place`; `None` when there is none.

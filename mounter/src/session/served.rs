@@ -79,9 +79,7 @@ impl Served {
         if std::fs::read(&path).is_ok_and(|known| known == text) {
             return Ok(());
         }
-        let temporary = atomic::temporary_beside(&path);
-        std::fs::write(&temporary, text).context("write", &temporary)?;
-        std::fs::rename(&temporary, &path).context("rename into place", &path)
+        atomic::write_unsynced(&path, &text)
     }
 
     /// Tells whether there are slots whose writes go by a clean, and the environment was started since the last one.

@@ -70,7 +70,7 @@ impl Workenv {
             let same = std::fs::metadata(&path).is_ok_and(|known| known.len() == bytes.len() as u64)
                 && std::fs::read(&path).is_ok_and(|known| known == bytes);
             if !same {
-                atomic::write(&path, bytes)?;
+                atomic::write_unsynced(&path, bytes)?;
             }
         }
         Ok(())
@@ -147,10 +147,5 @@ fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     if let Some(directory) = path.parent() {
         files::create_private_directories(directory).context("create the directory", directory)?;
     }
-    let temporary = atomic::temporary_beside(path);
-    std::fs::write(&temporary, bytes).context("write", &temporary)?;
-    std::fs::rename(&temporary, path).context("rename into place", path).inspect_err(|_| {
-        // The rename's error is the one to report.
-        let _ = std::fs::remove_file(&temporary);
-    })
+    atomic::write_unsynced(path, bytes)
 }

@@ -146,14 +146,7 @@ impl Profile {
     fn publish(&self, workenv: &Workenv) -> Result<(), DiskError> {
         let path = Self::place(workenv);
         let text = serde_json::to_vec(self).map_err(std::io::Error::from).context("describe", &path)?;
-        let temporary = atomic::temporary_beside(&path);
-        let written = std::fs::write(&temporary, text).context("write", &temporary);
-        let published =
-            written.and_then(|()| std::fs::rename(&temporary, &path).context("rename into place", &path));
-        if published.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        published
+        atomic::write_unsynced(&path, &text)
     }
 
     /// Forgets what launches of `workenv` touched; tells whether there was anything.
