@@ -1,6 +1,7 @@
 """From the command to the program's first instruction, for packages of three sizes that were never seen."""
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ def measure(packed: Packed, repetitions: int) -> list[Row]:
         quick[named(profile, size)] = never_seen(packed, [packed.slotfs, "run", package])
     bare = {BARE: lambda: to_first_instruction([packed.inputs.stamp], packed.scratch)}
     slow = {f"{LAUNCHER}, {size}": never_seen(packed, [packed.filled(size, "compatible")], UNPACKING) for size in SIZES}
+    # The packages were written a moment ago, and a disk that still is at it makes everybody wait who writes.
+    os.sync()
     # Files that the launchers write push others out of memory, so they come last.
     warm = in_turn({**bare, **quick}, repetitions * 5)
     cold = in_turn({**bare, **quick}, repetitions, before=drop_caches)

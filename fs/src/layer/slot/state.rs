@@ -2,6 +2,7 @@
 //!
 //! A damaged index is thrown away and made anew while the layer goes on answering: nodes are numbered alike.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -140,7 +141,7 @@ impl SlotState {
         *self.unpublished() = pass.batch.clone();
         let run = move || {
             let start = Instant::now();
-            let outcome = pass.run();
+            let outcome = caught(|| pass.run());
             let seconds = start.elapsed().as_secs_f64();
             let batch = pass.batch.clone();
             drop(pass);
@@ -152,7 +153,7 @@ impl SlotState {
             // Everything can be read by now, and whoever reads goes first. Where there is no other thread, this one does it.
             let finish = Arc::new(move || {
                 state.wait_for_quiet();
-                if let Err(error) = batch.publish() {
+                if let Err(error) = caught(|| Ok(batch.publish()?)) {
                     tracing::warn!("contents are not stored: {error}");
                 }
                 state.settle(Some(&batch), outcome.clone(), seconds);
@@ -339,6 +340,12 @@ impl Drop for SlotState {
     fn drop(&mut self) {
         self.keep_index();
     }
+}
+
+/// Turns a panic, of a decoder for example, into an error: whoever waits for the slot must hear that there is no more to come.
+fn caught<T>(work: impl FnOnce() -> Result<T, SlotError>) -> Result<T, SlotError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(SlotError::PassFailed { reason: "it panicked; see the log".to_owned() }))
 }
 
 /// Looks for the index: the one that was made here, else the one that the package brings along.
