@@ -12,7 +12,7 @@ from pathlib import Path
 from engine_decoding import PLAIN, fresh, slotfs_peer
 from engine_inputs import LARGE, Packed, Source
 from inputs import FILES
-from measure import LIMIT, TooSlowError, drop_caches, in_turn
+from measure import LIMIT, TooSlowError, drop_caches, in_turn, just_before
 from peers import Peer, Plain
 from reading import everyone
 from report import Row
@@ -69,7 +69,7 @@ def warm(source: Source, title: str, most: float, repetitions: int, shown: list,
         print(f"first reading: {first}", file=sys.stderr)
         too_slow = {name: reason for name, reason in first.items() if isinstance(reason, str)}
         able = {name: contender for name, contender in contenders.items() if name not in too_slow}
-        measured = in_turn(able, repetitions)
+        measured = in_turn(just_before(able), repetitions)
     row = Row(title, "s", {**measured, **too_slow, **absent}, PLAIN, f"within {most} of the plain directory", READ_ONLY)
     # How files are opened is chosen for each mount: where nothing is written, the kernel need not ask.
     ratio = row.ratio(READ_ONLY)

@@ -119,5 +119,5 @@ def commit(root: Path) -> str:
         return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True).stdout.strip()
 
     return git("rev-parse", "--short", "HEAD") + (
-        " with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        " with changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!README.md", ":!docs") else ""
     )

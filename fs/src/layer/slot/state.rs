@@ -388,7 +388,7 @@ fn prepare(source: &SlotSource, identity: &Identity, home: &SlotHome, limits: Li
     };
     let (tree, writer) = (Arc::new(tree), Arc::new(IndexWriter::new(&identity.path(&home.shared))));
     let points = Arc::new(PointLog::new(Arc::clone(&writer)));
-    let batch = batch_for(&plan, home.store.as_ref());
+    let batch = batch_for(source, &plan, home.store.as_ref());
     let growing = Growing { tree: Arc::clone(&tree), points: Arc::clone(&points), batch: batch.clone() };
     let pass = Pass {
         source: source.clone(),

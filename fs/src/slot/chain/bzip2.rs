@@ -262,8 +262,14 @@ impl<R: Read> Cutter<R> {
         let length = self.end - from;
         let mut out = Vec::with_capacity(usize::try_from(length / 8).unwrap_or(0) + 20);
         out.extend_from_slice(b"BZh9");
+        let start = usize::try_from(from / 8).unwrap_or(0);
+        let whole = usize::try_from(length / 8).unwrap_or(0);
+        out.extend((start..start + whole).map(|at| {
+            let next = self.bytes.get(at + 1).copied().unwrap_or(0);
+            (u16::from_be_bytes([self.bytes[at], next]) << (from % 8)).to_be_bytes()[0]
+        }));
         let mut writer = BitWriter { out, pending: 0, count: 0 };
-        let mut at = from;
+        let mut at = from + length / 8 * 8;
         while at < self.end {
             let count = (self.end - at).min(32);
             writer.put(bits_at(&self.bytes, at, count), count);
@@ -313,6 +319,19 @@ fn bits_at(bytes: &[u8], at: u64, count: u64) -> u64 {
     (u64::from_be_bytes(word) << (at % 8)) >> (64 - count)
 }
 
+/// For each value of the byte behind the one in which a magic number begins: the bits at which one can begin there. Nearly
+/// all values have none, so that hardly any place is looked at closely.
+const HINTS: [u8; 256] = {
+    let mut hints = [0; 256];
+    let mut bit = 0;
+    while bit < 8 {
+        hints[(BLOCK << (8 - bit) >> 40 & 0xff) as usize] |= 1 << bit;
+        hints[(END << (8 - bit) >> 40 & 0xff) as usize] |= 1 << bit;
+        bit += 1;
+    }
+    hints
+};
+
 /// Returns the first bit position, at or after `from`, where either magic number lies in full.
 fn find_magic(bytes: &[u8], from: u64) -> Option<u64> {
     let total = (bytes.len() as u64) * 8;
@@ -321,8 +340,13 @@ fn find_magic(bytes: &[u8], from: u64) -> Option<u64> {
     while at + MAGIC_BITS <= total {
         let first = at % 8;
         let start = usize::try_from(at / 8).ok()?;
+        let hint = HINTS[usize::from(bytes[start + 1])];
+        if hint == 0 {
+            at = at - first + 8;
+            continue;
+        }
         let window = bits_at(bytes, (start as u64) * 8, 56);
-        for bit in first..8 {
+        for bit in (first..8).filter(|bit| hint >> bit & 1 == 1) {
             let candidate = (window >> (8 - bit)) & MAGIC_MASK;
             if (candidate == BLOCK || candidate == END) && at - first + bit + MAGIC_BITS <= total {
                 return Some(at - first + bit);
@@ -342,7 +366,7 @@ struct BitWriter {
 
 impl BitWriter {
     fn put(&mut self, value: u64, bits: u64) {
-        for shift in (0..bits).step_by(16).collect::<Vec<_>>() {
+        for shift in (0..bits).step_by(16) {
             let part = (bits - shift).min(16);
             let piece = (value >> (bits - shift - part)) & ((1 << part) - 1);
             self.pending = (self.pending << part) | piece;

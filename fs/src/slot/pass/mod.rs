@@ -20,7 +20,7 @@ use super::scan::{Body, Content, Input, RangeInput};
 use super::seek::{Plan, PointLog};
 use super::tree::GrowingTree;
 use super::{Limits, SlotError, chain, memory};
-use crate::package::{Container, SlotSource};
+use crate::package::{Compression, Container, SlotSource};
 use crate::store::{Batch, Store};
 
 pub use self::ahead::{Fed, Feed, feed};
@@ -112,7 +112,7 @@ impl Pass {
 
     fn scanning(&self) -> Scanning<'_> {
         let stores = self.plan == Plan::Store;
-        let batch = self.batch.clone().filter(|_| stores);
+        let batch = self.batch.clone();
         Scanning { tree: &self.tree, points: &self.points, batch, stores, limits: self.limits }
     }
 
@@ -213,10 +213,12 @@ impl Drop for Turn {
     }
 }
 
-/// Opens a batch for contents that belong into the store, if there is one that can be written.
+/// Opens a batch for contents that belong into the store, if there is one that can be written: those that cannot be reached
+/// at random, and those whose decoder takes longer than the disk, so that what was decoded once is not decoded again.
 #[must_use]
-pub fn batch_for(plan: &Plan, store: Option<&Arc<Store>>) -> Option<Arc<Batch>> {
-    if *plan != Plan::Store {
+pub fn batch_for(source: &SlotSource, plan: &Plan, store: Option<&Arc<Store>>) -> Option<Arc<Batch>> {
+    let is_slow = source.compressions.contains(&Compression::Bzip2);
+    if *plan != Plan::Store && !(is_slow && *plan == Plan::Points) {
         return None;
     }
     match store?.batch() {
