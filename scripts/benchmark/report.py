@@ -118,6 +118,7 @@ def commit(root: Path) -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + (
-        " with changes" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!README.md", ":!docs") else ""
-    )
+    # What is measured is being written there.
+    code = (".", ":!README.md", ":!docs")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return git("rev-parse", "--short", "HEAD") + (" with changes" if changes else "")
