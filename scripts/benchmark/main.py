@@ -87,7 +87,7 @@ def main():
             failed = True
         if arguments.record and arguments.names == [ENGINE]:
             # It takes long: what was measured stays if the rest is cut off.
-            left = [other for other in names if other not in done]
+            left = [other for other in engine.PARTS if other not in done]
             record_engine(rows, arguments.repetitions, arguments.root, inputs.home, left)
     print(report.markdown(rows, arguments.repetitions, arguments.root, inputs.home))
     if arguments.json:
@@ -112,8 +112,10 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
         parser.error(f"{ENGINE} goes with no other name")
     if arguments.only and arguments.names != [ENGINE]:
         parser.error(f"--only goes with {ENGINE}")
-    if arguments.record and (arguments.only or arguments.names not in ([], *([page] for page in PAGES))):
-        parser.error(f"--record writes a whole page: give no names, or only one of {', '.join(PAGES)}, and no --only")
+    if arguments.record and arguments.names not in ([], *([page] for page in PAGES)):
+        parser.error(f"--record writes a whole page: give no names, or only one of {', '.join(PAGES)}")
+    if arguments.record and arguments.only and engine.PARTS[0] not in arguments.only:
+        parser.error(f"--record shows the curves of the part {engine.PARTS[0]}: measure it, too")
 
 
 if __name__ == "__main__":
