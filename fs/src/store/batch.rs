@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::chunks::{ChunkList, LARGE};
+use super::object::Object;
+use super::similar::{Kept, Similar};
 use super::writer::{Content, ObjectWriter, Staged, Temporary};
 use super::{Store, layout};
 use crate::disk::digest::Digest;
@@ -63,7 +66,7 @@ struct Waiting {
 /// Where an object is that has no name yet.
 #[derive(Clone, Debug)]
 enum Waits {
-    File(Arc<Temporary>),
+    File { temporary: Arc<Temporary>, length: u64 },
     Spooled { spool: Arc<Spool>, start: u64, length: u64 },
 }
 
@@ -73,24 +76,6 @@ struct Spool {
     file: Arc<File>,
     temporary: Temporary,
     end: AtomicU64,
-}
-
-/// Where the content of an object can be read.
-#[derive(Clone, Debug)]
-pub struct ObjectFile {
-    /// The file that has it.
-    pub file: Arc<File>,
-    /// Where in the file it begins, in bytes.
-    pub start: u64,
-    /// Whether there is nothing else in the file.
-    pub is_whole: bool,
-}
-
-impl ObjectFile {
-    /// An object that has a file of its own.
-    pub(crate) fn whole(file: File) -> Self {
-        Self { file: Arc::new(file), start: 0, is_whole: true }
-    }
 }
 
 impl Batch {
@@ -130,11 +115,11 @@ impl Batch {
     /// # Errors
     /// The staging file cannot be written, or what came together before could not be published.
     pub fn add(&self, staged: Staged) -> Result<(), DiskError> {
-        if self.shelf.store.contains(&staged.digest) {
+        if self.shelf.store.contains(&staged.digest, staged.length) {
             return Ok(());
         }
         let waits = match staged.content {
-            Content::File(temporary) => Waits::File(Arc::new(temporary)),
+            Content::File(temporary) => Waits::File { temporary: Arc::new(temporary), length: staged.length },
             Content::Memory(bytes) => self.shelf.spool(&bytes)?,
         };
         let is_full = {
@@ -151,19 +136,17 @@ impl Batch {
     ///
     /// # Errors
     /// It is here but cannot be opened.
-    pub fn staged(&self, digest: &Digest) -> Result<Option<ObjectFile>, DiskError> {
+    pub fn staged(&self, digest: &Digest) -> Result<Option<Object>, DiskError> {
         let waiting = self.shelf.lock();
         match waiting.objects.get(digest).or_else(|| waiting.publishing.get(digest)) {
             None => Ok(None),
             Some(Waits::Spooled { spool, start, .. }) => {
-                Ok(Some(ObjectFile { file: Arc::clone(&spool.file), start: *start, is_whole: false }))
+                Ok(Some(Object::Among { file: Arc::clone(&spool.file), start: *start }))
             }
-            Some(Waits::File(temporary)) => match File::open(&temporary.path) {
-                Ok(file) => Ok(Some(ObjectFile::whole(file))),
+            Some(Waits::File { temporary, .. }) => match File::open(&temporary.path) {
+                Ok(file) => Ok(Some(Object::Whole(Arc::new(file)))),
                 // Renamed a moment ago.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Ok(self.shelf.store.object(digest)?.map(ObjectFile::whole))
-                }
+                Err(error) if error.kind() == ErrorKind::NotFound => self.shelf.store.object(digest),
                 Err(error) => Err(DiskError::new("open", &temporary.path, error)),
             },
         }
@@ -173,10 +156,10 @@ impl Batch {
     ///
     /// # Errors
     /// It is here but cannot be opened.
-    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<ObjectFile>, DiskError> {
+    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<Object>, DiskError> {
         match self.staged(digest)? {
             Some(held) => Ok(Some(held)),
-            None => Ok(self.shelf.store.object_of(digest, length)?.map(ObjectFile::whole)),
+            None => self.shelf.store.object_of(digest, length),
         }
     }
 
@@ -263,27 +246,67 @@ impl Shelf {
         }
         // In the order in which they lie in the spool.
         objects.sort_unstable_by_key(|(_, waits)| waits.start());
+        let root = &self.store.root;
         let mut files = Vec::with_capacity(objects.len());
+        let mut lists: Vec<(Digest, ChunkList)> = Vec::new();
+        let mut similar = None;
         for (digest, waits) in objects {
-            match waits {
-                Waits::File(temporary) => files.push((digest, temporary)),
-                Waits::Spooled { spool, start, length } => {
-                    files.push((digest, Arc::new(self.unspool(&spool, start, length, &digest)?)));
+            let mut path = layout::object(root, &digest);
+            let temporary = match waits {
+                Waits::File { temporary, length } if length >= LARGE => {
+                    let similar = similar.get_or_insert_with(|| Similar::load(root));
+                    let (parts, list) = self.share(similar, &temporary, &digest);
+                    if parts.is_some() {
+                        path = layout::parts(root, &digest);
+                    }
+                    lists.extend(list.map(|list| (digest, list)));
+                    parts.unwrap_or(temporary)
                 }
-            }
+                Waits::File { temporary, .. } => temporary,
+                Waits::Spooled { spool, start, length } => {
+                    Arc::new(self.unspool(&spool, start, length, &digest)?)
+                }
+            };
+            files.push((path, temporary));
         }
         if CAN_SYNC_FILE_SYSTEM {
-            sync_file_system(&self.store.root).context("flush the file system of", &self.store.root)?;
+            sync_file_system(root).context("flush the file system of", root)?;
         }
         let mut folders = BTreeSet::new();
-        for (digest, temporary) in &files {
-            let path = layout::object(&self.store.root, digest);
+        for (path, temporary) in &files {
             let folder = path.parent().unwrap_or(Path::new("."));
-            rename(&temporary.path, &path, folder)?;
+            rename(&temporary.path, path, folder)?;
             folders.insert(folder.to_path_buf());
         }
         // A name that a crash loses costs another decoding, nothing else. At most 256 folders.
-        folders.iter().try_for_each(|folder| atomic::sync_directory(folder))
+        folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
+        for (digest, list) in &lists {
+            if let Err(error) = list.write(root, digest) {
+                tracing::warn!("nothing will share the content `{digest}`: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a large content in parts, where the store has most of it, and lets others share it. That this cannot be done is
+    /// no reason not to keep it.
+    fn share(
+        &self,
+        similar: &mut Similar,
+        staged: &Temporary,
+        digest: &Digest,
+    ) -> (Option<Arc<Temporary>>, Option<ChunkList>) {
+        match similar.share(&staged.path, digest, self.path()) {
+            Ok(Kept { parts, list }) => {
+                let file = parts.as_ref().map_or(&staged.path, |parts| &parts.path);
+                similar.learn(digest, &list, file.clone());
+                (parts.map(Arc::new), Some(list).filter(|list| !list.chunks.is_empty()))
+            }
+            Err(error) => {
+                tracing::warn!("a content is kept whole: {error}");
+                (None, None)
+            }
+        }
     }
 
     /// Gives a content of the spool a file of its own.
@@ -317,7 +340,7 @@ impl Spool {
 impl Waits {
     fn start(&self) -> u64 {
         match self {
-            Self::File(_) => 0,
+            Self::File { .. } => 0,
             Self::Spooled { start, .. } => *start,
         }
     }

@@ -7,6 +7,10 @@ use crate::disk::digest::Digest;
 
 /// The folder of the store below the shared one.
 pub const FOLDER: &str = "objects-v1";
+/// Which chunks large objects have, a file for each.
+pub(super) const CHUNK_LISTS: &str = "large";
+/// What ends the name of an object in parts.
+const PARTS: &str = ".parts";
 /// Objects that are being written, a folder for each batch.
 pub(super) const STAGING: &str = "staging";
 /// Tells backup programs to leave the folder out (<https://bford.info/cachedir/>).
@@ -21,9 +25,27 @@ pub(super) fn object(root: &Path, digest: &Digest) -> PathBuf {
     root.join(folder).join(name)
 }
 
-/// The digest that a path below the root stands for.
-pub(super) fn digest(folder: &str, name: &str) -> Option<Digest> {
-    (folder.len() == 2).then(|| Digest::parse(&format!("{folder}{name}"))).flatten()
+/// `ab/cdef….parts`
+pub(super) fn parts(root: &Path, digest: &Digest) -> PathBuf {
+    let mut path = object(root, digest).into_os_string();
+    path.push(PARTS);
+    path.into()
+}
+
+pub(super) fn chunk_lists(root: &Path) -> PathBuf {
+    root.join(CHUNK_LISTS)
+}
+
+/// `large/abcdef…`
+pub(super) fn chunk_list(root: &Path, digest: &Digest) -> PathBuf {
+    chunk_lists(root).join(digest.to_string())
+}
+
+/// The digest that a path below the root stands for, and whether the object is in parts.
+pub(super) fn digest(folder: &str, name: &str) -> Option<(Digest, bool)> {
+    let (name, in_parts) = name.strip_suffix(PARTS).map_or((name, false), |name| (name, true));
+    let digest = (folder.len() == 2).then(|| Digest::parse(&format!("{folder}{name}"))).flatten()?;
+    Some((digest, in_parts))
 }
 
 /// The modification time of a sealed object, which whoever writes to it later changes: some second in the months after

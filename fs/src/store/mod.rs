@@ -1,15 +1,20 @@
 //! File contents by digest, shared by every work environment of the machine.
 //!
-//! An object is one read-only file named by the SHA-256 of its content. Anything may be removed at any time: what is
-//! missing is made again from the package it came from.
+//! An object is one read-only file named by the SHA-256 of its content, or, for a large content that shares most of its
+//! bytes with another, one that has the rest and says where those are ([`parts`]). Anything may be removed at any time:
+//! what is missing is made again from the package it came from.
 //!
-//! **Invariant:** a file under an object's name has exactly that content, also after a crash: content reaches the disk
+//! **Invariant:** what is under an object's name is exactly that content, also after a crash: content reaches the disk
 //! before its name does. Objects are written into a staging folder, made durable together by one `syncfs(2)`
 //! (one `fsync(2)` each where that is missing), and then renamed. Each is sealed: its modification time follows from its
 //! digest, so that opening one sees at no cost whether somebody has written to it since.
 
 mod batch;
+mod chunks;
 mod layout;
+mod object;
+mod parts;
+mod similar;
 mod usage;
 mod writer;
 
@@ -19,11 +24,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::chunks::LARGE;
+use self::parts::BrokenParts;
 use crate::disk::digest::Digest;
 use crate::disk::{Context, DiskError, atomic};
 
-pub use self::batch::{Batch, ObjectFile};
+pub use self::batch::Batch;
 pub use self::layout::FOLDER;
+pub use self::object::Object;
+pub use self::parts::Parts;
 pub use self::usage::{Usage, sweep};
 pub use self::writer::{ObjectWriter, Staged};
 
@@ -70,7 +79,28 @@ impl Store {
     ///
     /// # Errors
     /// Fails when it is here but cannot be opened, read or removed.
-    pub fn object(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
+    pub fn object(&self, digest: &Digest) -> Result<Option<Object>, DiskError> {
+        match self.whole(digest)? {
+            Some(file) => Ok(Some(Object::Whole(Arc::new(file)))),
+            None => Ok(self.in_parts(digest)?.map(|parts| Object::Parts(Arc::new(parts)))),
+        }
+    }
+
+    /// Opens an object that is in parts. One that cannot be put together any more is removed.
+    fn in_parts(&self, digest: &Digest) -> Result<Option<Parts>, DiskError> {
+        match Parts::open(&self.root, digest) {
+            Err(BrokenParts::Read(error)) => Err(error),
+            Err(broken) => {
+                tracing::warn!("{broken}; the object that is made of it goes");
+                // Where that cannot be done, it is found broken again the next time.
+                let _ = fs::remove_file(layout::parts(&self.root, digest));
+                Ok(None)
+            }
+            Ok(found) => Ok(found),
+        }
+    }
+
+    fn whole(&self, digest: &Digest) -> Result<Option<File>, DiskError> {
         let Some(file) = self.open_object(digest)? else { return Ok(None) };
         let path = layout::object(&self.root, digest);
         let modified = file.metadata().and_then(|metadata| metadata.modified()).context("stat", &path)?;
@@ -100,22 +130,30 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::object`].
-    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<File>, DiskError> {
-        let Some(file) = self.object(digest)? else { return Ok(None) };
+    pub fn object_of(&self, digest: &Digest, length: u64) -> Result<Option<Object>, DiskError> {
         let path = layout::object(&self.root, digest);
-        let found = file.metadata().context("stat", &path)?.len();
+        let (found, object) = if let Some(file) = self.whole(digest)? {
+            (file.metadata().context("stat", &path)?.len(), Object::Whole(Arc::new(file)))
+        } else if length < LARGE {
+            return Ok(None);
+        } else if let Some(parts) = self.in_parts(digest)? {
+            (parts.len(), Object::Parts(Arc::new(parts)))
+        } else {
+            return Ok(None);
+        };
         if found == length {
-            return Ok(Some(file));
+            return Ok(Some(object));
         }
         tracing::error!("`{}` has {found} bytes instead of {length}; it is removed", path.display());
         self.remove(digest)?;
         Ok(None)
     }
 
-    /// Tells whether the object is here.
+    /// Tells whether the object of `length` bytes is here.
     #[must_use]
-    pub fn contains(&self, digest: &Digest) -> bool {
+    pub fn contains(&self, digest: &Digest, length: u64) -> bool {
         layout::object(&self.root, digest).exists()
+            || (length >= LARGE && layout::parts(&self.root, digest).exists())
     }
 
     /// Reads the whole object and compares its digest; `None` when it is not here. Nothing is changed.
@@ -123,8 +161,15 @@ impl Store {
     /// # Errors
     /// The object cannot be read.
     pub fn is_intact(&self, digest: &Digest) -> Result<Option<bool>, DiskError> {
-        let Some(file) = self.open_object(digest)? else { return Ok(None) };
         let path = layout::object(&self.root, digest);
+        let Some(file) = self.open_object(digest)? else {
+            return match Parts::open(&self.root, digest) {
+                Ok(None) => Ok(None),
+                Ok(Some(parts)) => Ok(Some(parts.digest().context("read", &path)? == *digest)),
+                Err(BrokenParts::Read(error)) => Err(error),
+                Err(_) => Ok(Some(false)),
+            };
+        };
         let length = file.metadata().context("stat", &path)?.len();
         let range = crate::disk::range::FileRange::new(Arc::new(file), 0, length);
         let found = range.map(|range| Digest::of_range(&range)).transpose().context("read", &path)?;
@@ -152,13 +197,18 @@ impl Store {
     /// # Errors
     /// The host refused.
     pub fn remove(&self, digest: &Digest) -> Result<u64, DiskError> {
-        let path = layout::object(&self.root, digest);
-        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(0) };
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(metadata.len()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(DiskError::new("remove", path, error)),
+        let mut freed = 0;
+        let files = [layout::object, layout::parts].map(|path| path(&self.root, digest));
+        for path in files {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            match fs::remove_file(&path) {
+                Ok(()) => freed += metadata.len(),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(DiskError::new("remove", path, error)),
+            }
         }
+        // Its list leads nowhere from now on: it goes when lists are looked at the next time.
+        Ok(freed)
     }
 
     /// Starts a batch of objects that are published together.

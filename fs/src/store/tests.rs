@@ -1,7 +1,8 @@
 //! Objects are published whole, once, read-only; left-overs of the dead go, those of the living stay.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::io::Read;
+mod sharing;
+
 use std::ops::ControlFlow;
 
 use super::*;
@@ -17,10 +18,13 @@ fn put(batch: &Batch, pieces: &[&[u8]]) -> Digest {
     digest
 }
 
-fn content(file: Option<File>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file?.read_to_end(&mut bytes).unwrap();
-    Some(bytes)
+fn content(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    let object = store.object(digest).unwrap()?;
+    let length = match &object {
+        Object::Whole(file) | Object::Among { file, .. } => file.metadata().unwrap().len(),
+        Object::Parts(parts) => parts.len(),
+    };
+    Some(bytes_of(&object, usize::try_from(length).unwrap()))
 }
 
 /// The content of an object that waits in the batch.
@@ -28,10 +32,9 @@ fn waiting(batch: &Batch, digest: &Digest, length: usize) -> Option<Vec<u8>> {
     Some(bytes_of(&batch.staged(digest).unwrap()?, length))
 }
 
-fn bytes_of(object: &ObjectFile, length: usize) -> Vec<u8> {
+fn bytes_of(object: &Object, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    let range = crate::disk::range::FileRange::new(Arc::clone(&object.file), object.start, length as u64);
-    range.unwrap().read_exact_at(0, &mut bytes).unwrap();
+    object.read_exact_at(length as u64, 0, &mut bytes).unwrap();
     bytes
 }
 
@@ -43,20 +46,20 @@ fn objects_are_readable_when_added_and_in_the_store_when_published() {
     let large = vec![7; 3 << 20];
     let digests = [put(&batch, &[b"hello ", b"world"]), put(&batch, &[&large, b"end"]), put(&batch, &[])];
     assert_eq!(digests[0], Digest::of(b"hello world"));
-    assert!(!store.contains(&digests[0]));
+    assert!(!store.contains(&digests[0], 0));
     assert_eq!(waiting(&batch, &digests[0], 11).unwrap(), b"hello world");
     assert!(waiting(&batch, &digests[1], large.len() + 3).unwrap().ends_with(b"end"));
     let second = put(&batch, &[b"one ", b"more"]);
     let kept = batch.staged(&second).unwrap().unwrap();
-    assert!(!kept.is_whole, "small contents share a file until they are published");
+    assert!(!kept.lasts(), "small contents share a file until they are published");
     batch.publish().unwrap();
     assert!(batch.staged(&second).unwrap().is_none());
     assert_eq!(bytes_of(&kept, 8), b"one more", "who has it open keeps it");
-    assert_eq!(content(store.object(&second).unwrap()).unwrap(), b"one more");
-    assert_eq!(content(store.object(&digests[0]).unwrap()).unwrap(), b"hello world");
-    assert_eq!(content(store.object(&digests[1]).unwrap()).unwrap().len(), large.len() + 3);
-    assert_eq!(content(store.object(&digests[2]).unwrap()).unwrap(), b"");
-    let file = store.object(&digests[0]).unwrap().unwrap();
+    assert_eq!(content(&store, &second).unwrap(), b"one more");
+    assert_eq!(content(&store, &digests[0]).unwrap(), b"hello world");
+    assert_eq!(content(&store, &digests[1]).unwrap().len(), large.len() + 3);
+    assert_eq!(content(&store, &digests[2]).unwrap(), b"");
+    let file = store.object(&digests[0]).unwrap().unwrap().file().unwrap();
     assert!(file.metadata().unwrap().permissions().readonly());
     assert!(folder.path().join("CACHEDIR.TAG").exists());
 
@@ -80,7 +83,7 @@ fn a_batch_that_is_dropped_leaves_nothing() {
     let batch = store.batch().unwrap();
     let digest = put(&batch, &[&vec![1; 2 << 20]]);
     drop(batch);
-    assert!(!store.contains(&digest));
+    assert!(!store.contains(&digest, 0));
     assert_eq!(fs::read_dir(store.root().join("staging")).unwrap().count(), 0);
 }
 
@@ -97,7 +100,7 @@ fn left_overs_of_the_dead_are_swept_and_those_of_the_living_kept() {
     let digest = put(&batch, &[b"alive"]);
     sweep(&store).unwrap();
     batch.publish().unwrap();
-    assert!(store.contains(&digest));
+    assert!(store.contains(&digest, 0));
 }
 
 #[test]
@@ -115,10 +118,10 @@ fn damage_is_found_by_length_at_once_and_by_digest_when_verified() {
         File::options().write(true).open(&path).unwrap().set_modified(layout::seal(&digest)).unwrap();
     }
     assert!(store.object_of(&digests[0], 5).unwrap().is_none());
-    assert!(!store.contains(&digests[0]));
+    assert!(!store.contains(&digests[0], 0));
     assert!(store.object_of(&digests[1], 7).unwrap().is_some());
     assert!(!store.verify(&digests[1]).unwrap());
-    assert!(!store.contains(&digests[1]));
+    assert!(!store.contains(&digests[1], 0));
 }
 
 #[test]
@@ -139,7 +142,7 @@ fn holes_count_as_zeros() {
         batch.add(staged).unwrap();
         assert!(waiting(&batch, &digest, expected.len()).unwrap() == expected);
         batch.publish().unwrap();
-        assert!(content(store.object(&digest).unwrap()).unwrap() == expected);
+        assert!(content(&store, &digest).unwrap() == expected);
     }
 }
 
@@ -157,10 +160,10 @@ fn an_object_that_somebody_wrote_to_is_not_handed_out() {
     };
     replace(&digests[0], b"fIrst");
     assert!(store.object(&digests[0]).unwrap().is_none());
-    assert!(!store.contains(&digests[0]), "it is removed, so that it is made again");
+    assert!(!store.contains(&digests[0], 0), "it is removed, so that it is made again");
     // Restored from a backup that keeps no times: right, and sealed again.
     replace(&digests[1], b"second");
-    assert_eq!(content(store.object(&digests[1]).unwrap()).unwrap(), b"second");
+    assert_eq!(content(&store, &digests[1]).unwrap(), b"second");
     let sealed = fs::metadata(path(&digests[1])).unwrap().modified().unwrap();
     assert_eq!(sealed, layout::seal(&digests[1]));
     let untouched = fs::metadata(path(&digests[2])).unwrap().modified().unwrap();

@@ -6,18 +6,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{Store, layout};
+use super::{Store, layout, parts};
 use crate::disk::DiskError;
 use crate::disk::digest::Digest;
 use crate::disk::lock::{FileLock, Mode};
 
 /// One object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Its digest.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// What it takes, in bytes: the length of its content, or less where it takes bytes from others.
     pub length: u64,
+    /// The objects that it takes bytes from.
+    pub sources: Vec<Digest>,
     /// When it was last read, as far as the disk keeps track of that, else when it was made.
     pub used: Option<SystemTime>,
 }
@@ -35,12 +37,14 @@ impl Store {
             }
             for object in list(&folder.path())? {
                 let Ok(name) = object.file_name().into_string() else { continue };
-                let (Some(digest), Ok(metadata)) = (layout::digest(&folder_name, &name), object.metadata())
+                let (Some((digest, in_parts)), Ok(metadata)) =
+                    (layout::digest(&folder_name, &name), object.metadata())
                 else {
                     continue;
                 };
                 let used = metadata.accessed().or_else(|_| metadata.modified()).ok();
-                if visit(Usage { digest, length: metadata.len(), used }).is_break() {
+                let sources = if in_parts { parts::sources(&self.root, &digest) } else { Vec::new() };
+                if visit(Usage { digest, length: metadata.len(), sources, used }).is_break() {
                     return Ok(());
                 }
             }

@@ -1,9 +1,10 @@
 //! What the shared store holds, and which environments it was made from.
 //!
 //! An environment's note says which slots it has; an index is of one slot, and names the contents of its files. So an
-//! object belongs to every environment whose slots' indexes name it, or one of whose slots it is, whole. Objects of which
-//! nothing tells that (files that were read from ZIP archives and plain tar archives, whose indexes know no digests) may be
-//! anybody's: their age decides. So it does for the records of verified packages, unless an environment has the package's identity.
+//! object belongs to every environment whose slots' indexes name it or one that takes bytes from it, or one of whose slots
+//! it is, whole. Objects of which nothing tells that (files that were read from ZIP archives and plain tar archives, whose
+//! indexes know no digests) may be anybody's: their age decides. So it does for the records of verified packages, unless an
+//! environment has the package's identity.
 //!
 //! **Invariant:** an object goes before the indexes that name it, so that an interrupted clean leaves nothing of
 //! which it could not be told any more whose it was.
@@ -144,10 +145,14 @@ pub(super) fn gather(
     let indexes = indexes(cache)?;
     if let Some(store) = existing_store(cache) {
         let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
+        let mut in_parts: Vec<(Digest, Vec<Digest>)> = Vec::new();
         store.visit(&mut |usage| {
             // A slot that is one program, stored as it is, has no index; its content has the slot's own digest.
             let slot = users.contains_key(&usage.digest).then_some(usage.digest);
             objects.insert(usage.digest, (usage.length, days(usage.used), slot.into_iter().collect()));
+            if !usage.sources.is_empty() {
+                in_parts.push((usage.digest, usage.sources));
+            }
             ControlFlow::Continue(())
         })?;
         for stored in &indexes {
@@ -159,6 +164,16 @@ pub(super) fn gather(
                 }),
                 // Made anew when it is needed; until then nothing tells which contents it named.
                 Err(error) => tracing::debug!("`{}`: {error}", stored.path.display()),
+            }
+        }
+        for (digest, sources) in in_parts {
+            let Some((_, days, slots)) = objects.get(&digest).cloned() else { continue };
+            // What others take bytes from is used with them, and by whom they are used.
+            for source in sources {
+                if let Some((_, idle, users)) = objects.get_mut(&source) {
+                    *idle = days.min(*idle);
+                    users.extend(&slots);
+                }
             }
         }
         for (digest, (length, days, slots)) in objects {

@@ -1,9 +1,10 @@
 //! Content that environments share: it goes with the last of them, and is made again when it is needed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use slotfs_tests::command::{Home, missing_fuse, shell_package, wait_for, wait_until};
+use slotfs_tests::everything::noise;
 use slotfs_tests::package::{PackageBuilder, SlotSpec, Tree};
 
 use super::support::{age_tree, clean};
@@ -159,4 +160,60 @@ fn ten_packages_that_share_most_of_their_content_take_little_more_than_one() {
     assert!(wait_until(|| counts(&home) == (40 + 9 * 2, 10)), "{:?}", counts(&home));
     let ten = taken(&home);
     assert!(ten < one + one, "one takes {one} bytes, ten take {ten}");
+}
+
+/// Builds of an application whose largest file changes a little from one to the next: its bytes are kept once, and stay as
+/// long as one of the builds needs them.
+#[test]
+fn large_files_share_what_they_have_in_common() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    const SIZE: usize = 12 << 20;
+    let home = Home::new();
+    let model = |build: usize| {
+        let mut bytes = noise(SIZE);
+        let added = noise(build * 1000);
+        bytes.splice(SIZE / 2..SIZE / 2, added);
+        bytes
+    };
+    let run = |build: usize| {
+        let tree = Tree::new().file("model", 0o644, &model(build));
+        let package =
+            shell_package("app", "cksum {workenv}/model").slot(SlotSpec::tree("app", "tar.zstd", tree));
+        let path = home.package(&format!("app{build}.psp"), package);
+        let said = home.run(["run", path.to_str().unwrap()]).success().stdout;
+        home.settle();
+        said
+    };
+    let said: Vec<String> = (0..4).map(run).collect();
+    assert!(wait_until(|| files(&home, "objects-v1").iter().filter(|path| is_in_parts(path)).count() == 3));
+    let taken = taken(&home);
+    assert!(taken < SIZE as u64 * 6 / 5, "four builds take {taken} bytes");
+
+    // The build whose file the others take bytes from.
+    home.run(["remove", "app0", "--yes"]).success();
+    clean(&home, &[]);
+    assert_eq!(files(&home, "objects-v1").iter().filter(|path| is_in_parts(path)).count(), 3);
+    let checked = home.run(["store", "check"]).success();
+    for build in 1..4 {
+        assert_eq!(run(build), said[build], "{}", checked.stdout);
+    }
+    // Taken away, it is missed by nobody for long.
+    let (largest, _) = files(&home, "objects-v1")
+        .into_iter()
+        .map(|path| (path.clone(), fs::metadata(path).unwrap().len()))
+        .max_by_key(|(_, length)| *length)
+        .unwrap();
+    fs::remove_file(largest).unwrap();
+    home.run(["store", "check"]).code(1);
+    home.run(["store", "check", "--repair"]).success();
+    home.run(["store", "check"]).success();
+    for build in 1..4 {
+        assert_eq!(run(build), said[build]);
+    }
+}
+
+fn is_in_parts(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "parts")
 }

@@ -34,7 +34,7 @@ use crate::slot::index::Identity;
 use crate::slot::seek::{Plan, Stream};
 use crate::slot::tree::tables;
 use crate::slot::{Notice, NoticeKind, SlotError};
-use crate::store::ObjectFile;
+use crate::store::Object;
 
 pub use self::keeper::{Keeper, KeeperOptions};
 pub use self::options::{SlotHome, SlotOptions, SlotStatistics};
@@ -63,7 +63,7 @@ struct Inner {
     /// Mode and time of a file slot, which are not in its bytes.
     file: Option<(u32, Timestamp)>,
     /// Objects opened last, the newest at the end.
-    objects: Mutex<Vec<(u32, ObjectFile)>>,
+    objects: Mutex<Vec<(u32, Object)>>,
     kept: Mutex<Kept>,
     /// Held while contents that readers wait for are put into the store.
     storing: Mutex<()>,
@@ -401,7 +401,7 @@ impl Layer for SlotLayer {
             }
             let content = self.0.content(view, node.0)?;
             let held = self.0.open_object(node.0, &content)?;
-            Ok(held.filter(|held| held.is_whole).map(|held| held.file))
+            Ok(held.and_then(Object::file))
         })
     }
 

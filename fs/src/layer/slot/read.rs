@@ -6,13 +6,12 @@ use super::Inner;
 use super::state::View;
 use crate::disk::DiskError;
 use crate::disk::digest::Digest;
-use crate::disk::range::FileRange;
 use crate::slot::SlotError;
 use crate::slot::scan::{Extent, ZipContent};
 use crate::slot::seek::{Points, Stream};
 use crate::slot::tree::tables;
 use crate::slot::tree::{FileContent, Place};
-use crate::store::ObjectFile;
+use crate::store::Object;
 
 /// Open objects kept, so that reading on does not look them up again.
 const OPEN_OBJECTS: usize = 64;
@@ -62,12 +61,14 @@ impl Inner {
             return Ok(count);
         }
         if let Some(held) = self.object_for(view, node, &content)? {
-            let range = FileRange::new(held.file, held.start, content.size);
-            let read = range.map(|range| range.read_exact_at(offset, buffer));
-            if read.is_some_and(|read| read.is_ok()) {
-                return Ok(count);
+            match held.read_exact_at(content.size, offset, buffer) {
+                Ok(()) => return Ok(count),
+                Err(error) => {
+                    tracing::warn!(
+                        "an object of the store cannot be read; its content is decoded again: {error}"
+                    );
+                }
             }
-            tracing::warn!("an object of the store cannot be read; its content is decoded again");
         }
         self.touch(node, &content);
         self.decode(view, &content, offset, buffer)?;
@@ -95,12 +96,7 @@ impl Inner {
     }
 
     /// Returns the store's file for a content, if it has one or must get one now.
-    fn object_for(
-        &self,
-        view: &View,
-        node: u32,
-        content: &FileContent,
-    ) -> Result<Option<ObjectFile>, SlotError> {
+    fn object_for(&self, view: &View, node: u32, content: &FileContent) -> Result<Option<Object>, SlotError> {
         if self.home.store.is_none() || self.is_at_hand(content) {
             return Ok(None);
         }
@@ -118,11 +114,7 @@ impl Inner {
     }
 
     /// Opens the object of a content, if there is one.
-    pub(super) fn open_object(
-        &self,
-        node: u32,
-        content: &FileContent,
-    ) -> Result<Option<ObjectFile>, DiskError> {
+    pub(super) fn open_object(&self, node: u32, content: &FileContent) -> Result<Option<Object>, DiskError> {
         let Some(digest) = content.digest.or_else(|| self.learned(node)) else { return Ok(None) };
         let mut open = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(known, _)| *known == node) {
@@ -133,8 +125,7 @@ impl Inner {
         }
         drop(open);
         let Some(held) = self.find_object(&digest, content.size)? else { return Ok(None) };
-        if !held.is_whole {
-            // It goes as soon as what is in it has files of its own.
+        if !held.lasts() {
             return Ok(Some(held));
         }
         let mut open = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,14 +136,14 @@ impl Inner {
         Ok(Some(held))
     }
 
-    fn find_object(&self, digest: &Digest, size: u64) -> Result<Option<ObjectFile>, DiskError> {
+    fn find_object(&self, digest: &Digest, size: u64) -> Result<Option<Object>, DiskError> {
         for batch in self.state.batch().into_iter().chain(self.staging()) {
             if let Some(held) = batch.staged(digest)? {
                 return Ok(Some(held));
             }
         }
         let Some(store) = &self.home.store else { return Ok(None) };
-        Ok(store.object_of(digest, size)?.map(ObjectFile::whole))
+        store.object_of(digest, size)
     }
 }
 
