@@ -80,21 +80,39 @@ impl Quiet {
     /// # Errors
     /// Somebody starts it, or runs from its unpacked files; or its server cannot be talked to.
     pub fn hold(place: &Place) -> Result<Self, StillError> {
-        // A server listens a moment after it has mounted, and goes a moment before its mount.
-        let end = Instant::now() + MOMENT;
-        loop {
-            match Still::hold(place) {
-                Err(StillError::Mounted { workenv, mountpoint }) => {
-                    if let Some(live) = Live::join(place, &workenv)? {
-                        return Ok(Self::Live(live));
-                    }
-                    if Instant::now() >= end {
-                        return Err(StillError::Mounted { workenv, mountpoint });
-                    }
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                other => return Ok(Self::Still(other?)),
+        patiently(|| match Still::hold(place) {
+            Err(StillError::Mounted { workenv, mountpoint }) => match Live::join(place, &workenv)? {
+                Some(live) => Ok(Self::Live(live)),
+                None => Err(StillError::Mounted { workenv, mountpoint }),
+            },
+            other => Ok(Self::Still(other?)),
+        })
+    }
+}
+
+/// Returns the way to the server of the environment at `place`; `None` where it is not mounted.
+///
+/// # Errors
+/// It is mounted, and its server cannot be talked to.
+pub fn line_to(place: &Place) -> Result<Option<Line>, StillError> {
+    patiently(|| match (Line::to(place)?, mounted(place)?) {
+        (None, Some(mountpoint)) => {
+            Err(StillError::Mounted { workenv: place.workenv().name().to_string(), mountpoint })
+        }
+        (line, _) => Ok(line),
+    })
+}
+
+/// Tries again for a moment what ended because the environment is mounted and nobody listens: a server listens a moment
+/// after it has mounted, and goes a moment before its mount.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StillError>) -> Result<T, StillError> {
+    let end = Instant::now() + MOMENT;
+    loop {
+        match attempt() {
+            Err(StillError::Mounted { .. }) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
             }
+            other => return other,
         }
     }
 }

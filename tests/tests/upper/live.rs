@@ -121,6 +121,36 @@ fn changes_and_archives_are_of_one_moment() {
     unmount(&home);
 }
 
+/// A server listens a moment after it has mounted. Who looks at what is written in that moment waits for it, or says that
+/// nobody was held up.
+#[test]
+fn a_server_that_does_not_listen_yet_is_waited_for() {
+    if missing_fuse().is_some() {
+        return;
+    }
+    let (home, root) = mounted();
+    let (socket, aside) = (home.session("app").join("control"), home.session("app").join("aside"));
+    wait_for("the socket", || socket.exists());
+    fs::rename(&socket, &aside).unwrap();
+    let told = home.run(["diff", "app"]).success();
+    assert!(told.stderr.contains("programs go on writing meanwhile"), "{}", told.stderr);
+
+    let looking =
+        home.slotfs(["diff", "app", "--tar"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let writers = Writers::start(&root);
+    std::thread::sleep(Duration::from_millis(200));
+    fs::rename(&aside, &socket).unwrap();
+    let told = looking.wait_with_output().unwrap();
+    assert!(told.status.success());
+    assert_eq!(String::from_utf8_lossy(&told.stderr), "");
+    let copy = home.path("copy");
+    fs::create_dir(&copy).unwrap();
+    tar::Archive::new(&told.stdout[..]).unpack(&copy).unwrap();
+    check(&copy);
+    writers.stop();
+    unmount(&home);
+}
+
 #[test]
 fn a_caller_that_is_killed_holds_nobody_up() {
     if missing_fuse().is_some() {

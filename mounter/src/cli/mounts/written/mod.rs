@@ -27,7 +27,7 @@ use crate::session::commit::Base;
 use crate::session::control::{ControlError, Line};
 use crate::session::place::Place;
 use crate::session::record::SessionRecord;
-use crate::session::still::{Quiet, StillError};
+use crate::session::still::{Quiet, StillError, line_to};
 use crate::workenv::{Cache, Listed};
 
 /// Finds the environment that is meant by `what`.
@@ -78,8 +78,8 @@ struct Pause(Option<Line>);
 impl Pause {
     /// Says in a warning why changes cannot be held up.
     fn begin(listed: &Listed, context: &Context) -> Self {
-        let held = Line::to(&Place::of(listed.workenv.clone())).and_then(|line| match line {
-            Some(mut line) => line.hold().map(|()| Some(line)),
+        let held = line_to(&Place::of(listed.workenv.clone())).and_then(|line| match line {
+            Some(mut line) => Ok(line.hold().map(|()| Some(line))?),
             None => Ok(None),
         });
         let line = held.unwrap_or_else(|error| {
