@@ -18,6 +18,9 @@ const ARCHIVE_ENDINGS: &[&str] = &[
 /// Longest name in bytes: `.` and `.pspf` are put round it.
 const LONGEST: usize = 255 - ".".len() - ".pspf".len();
 
+/// What stands for a usual name that cannot be used.
+const NAMELESS: &str = "package";
+
 /// The name of a work environment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkenvName(OsString);
@@ -43,12 +46,22 @@ impl WorkenvName {
         Self(joined(&usual.0, &facts.id)).checked().unwrap_or_else(|| Self::by_identity(facts))
     }
 
+    /// Tells whether a package whose usual name is `usual` may have got this one, as [`Self::with_identity`] makes it.
+    #[must_use]
+    pub(super) fn is_another_of(&self, usual: &Self) -> bool {
+        let of = |start: &OsStr| {
+            let rest = self.0.as_encoded_bytes().strip_prefix(start.as_encoded_bytes())?;
+            PackageId::parse(std::str::from_utf8(rest.strip_prefix(b"-")?).ok()?)
+        };
+        of(&usual.0).or_else(|| of(OsStr::new(NAMELESS))).is_some()
+    }
+
     fn usual(facts: &PackageFacts) -> Option<Self> {
         Self::new(&without_ending(&facts.file_name(), facts.kind))
     }
 
     fn by_identity(facts: &PackageFacts) -> Self {
-        Self(joined(OsStr::new("package"), &facts.id))
+        Self(joined(OsStr::new(NAMELESS), &facts.id))
     }
 
     fn checked(self) -> Option<Self> {
@@ -127,6 +140,22 @@ mod tests {
         let mut facts = facts(path);
         facts.kind = kind;
         WorkenvName::of(&facts).to_string()
+    }
+
+    #[test]
+    fn another_name_of_a_package_is_known_by_its_form() {
+        let long = format!("/p/{}.psp", "x".repeat(245));
+        for path in ["/p/app.psp", "/p/app-1.psp", "/p/.psp", "/p/two words é.psp", &long] {
+            let facts = facts(path);
+            let usual = WorkenvName::of(&facts);
+            assert!(WorkenvName::with_identity(&facts).is_another_of(&usual), "{path}");
+            assert!(!usual.is_another_of(&WorkenvName::new("other".as_ref()).unwrap()) || path == "/p/.psp");
+        }
+        let app = WorkenvName::new("app".as_ref()).unwrap();
+        for name in ["app", "app-x", "app-0123456789abcde", "app0123456789abcdef", "apple-0123456789abcdef"] {
+            assert!(!WorkenvName::new(name.as_ref()).unwrap().is_another_of(&app), "{name}");
+        }
+        assert!(WorkenvName::new("app-0123456789abcdef".as_ref()).unwrap().is_another_of(&app));
     }
 
     #[test]
