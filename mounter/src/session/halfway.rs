@@ -3,6 +3,8 @@
 //! A note beside the upper directory names the top-level entries that were there before setup began. While it
 //! exists, everything else in the upper directory is half done.
 //!
+//! Setup without commands leaves nothing half done, and no note.
+//!
 //! **Invariant:** the note is on disk before the first setup command runs, and goes only after the environment was
 //! noted as prepared, or what was half done is gone.
 

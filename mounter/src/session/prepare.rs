@@ -7,6 +7,7 @@
 //! is on disk; what an interrupted setup wrote is gone before anything else is done with the environment.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use slotfs_fs::disk::unix::own_ids;
@@ -14,6 +15,7 @@ use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::layer::stack::Stack;
+use slotfs_fs::worker;
 use slotfs_policy::access::{Access, AccessError};
 use slotfs_policy::lifecycle::Moment;
 
@@ -142,15 +144,32 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let slots = plan::slots(&examined.package, wanted.wishes, plan::machine())?;
     let (claimed, place, start) = claim(examined, wanted, told)?;
-    let workenv = claimed.workenv;
+    let workenv = claimed.workenv.clone();
+    let claim = claimed.claim.clone();
+    let noted = claimed.is_noted_anew().then(|| sync_beside(claimed));
     let mountpoint = wanted.mountpoint.map_or_else(|| Mountpoint::usual(&workenv), Mountpoint::elsewhere);
     let mut preparation = Preparation { examined, wanted, slots, place, start, workenv, mountpoint };
-    let session = preparation.session(&claimed.claim, told)?;
+    let session = preparation.session(&claim, told)?;
+    noted.map_or(Ok(()), |wait| wait())?;
     if wanted.keep {
         preparation.place.keep()?;
     }
     let Preparation { mountpoint, slots, .. } = preparation;
     Ok(Prepared { session, content: mountpoint.shown, slots })
+}
+
+/// Has the disk keep what was noted about the environment while all else goes on, in a thread where that can be had; what is
+/// returned waits for it.
+fn sync_beside(claimed: Claimed) -> impl FnOnce() -> Result<(), DiskError> {
+    let claimed = Arc::new(claimed);
+    let syncing = worker::spawn_small("slotfs-note", {
+        let claimed = Arc::clone(&claimed);
+        move || claimed.sync()
+    });
+    move || match syncing.map(std::thread::JoinHandle::join) {
+        Ok(Ok(synced)) => synced,
+        Ok(Err(_)) | Err(_) => claimed.sync(),
+    }
 }
 
 /// Finds the package's environment and locks it. What was found is looked at again under the lock: another process
@@ -407,7 +426,10 @@ impl Preparation<'_> {
         let _peer = InstanceLock::acquire(&self.workenv, self.wanted.patience.preparing)?;
         self.workenv.forget_preparation()?;
         self.workenv.describe(&self.examined.facts)?;
-        let halfway = Halfway::begin(&self.workenv)?;
+        // Where no command runs, nothing can be half done: the directories that are made are made again.
+        let may_be_half_done = !self.examined.package.metadata().setup_commands.is_empty()
+            || !self.request(Purpose::Setup).serves_both;
+        let halfway = may_be_half_done.then(|| Halfway::begin(&self.workenv)).transpose()?;
         let session = self.start(lease, Purpose::Setup)?;
         let session = match self.carry_out(told) {
             Ok(()) if session.record().request.serves_both => session,
@@ -417,7 +439,7 @@ impl Preparation<'_> {
             }
             Err(error) => {
                 match session.end(self.wanted.patience.leaving) {
-                    Ok(Ended::Gone) => halfway.abandon()?,
+                    Ok(Ended::Gone) => halfway.map_or(Ok(()), Halfway::abandon)?,
                     // Undone by the next start, when nobody uses the mount any more.
                     Ok(Ended::Busy | Ended::Stays) => {}
                     Err(error) => tracing::warn!("{error}"),
@@ -426,8 +448,13 @@ impl Preparation<'_> {
                 return Err(beside::refusal(&self.place).map_or(error, refused));
             }
         };
-        self.workenv.mark_prepared(&self.examined.facts)?;
-        halfway.complete()?;
+        match halfway {
+            Some(halfway) => {
+                self.workenv.mark_prepared(&self.examined.facts)?;
+                halfway.complete()?;
+            }
+            None => self.workenv.mark_prepared_unsynced(&self.examined.facts)?,
+        }
         if self.mountpoint.usual {
             self.workenv.publish(&self.examined.facts)?;
         }

@@ -91,6 +91,7 @@ pub fn unpack(
     drop(standby::take());
     let slots = plan::slots(&examined.package, wanted.wishes, plan::machine()).map_err(PrepareError::from)?;
     let (claimed, place, start) = claim(examined, wanted, told)?;
+    claimed.sync()?;
     let unpacking = Unpacking { examined, wanted, slots, workenv: claimed.workenv, place, start };
     let content = unpacking.workenv.content();
     recover::clear(&unpacking.start, &unpacking.place).map_err(PrepareError::from)?;

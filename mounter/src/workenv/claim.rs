@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use slotfs_fs::disk::lock::{FileLock, Mode};
+use slotfs_fs::disk::{Context, DiskError, atomic};
 
 use super::facts::{PackageFacts, PackageId};
 use super::record::{NameAndVersion, Record};
@@ -33,6 +34,34 @@ pub struct Claimed {
     pub workenv: Workenv,
     /// Its relation to the package.
     pub claim: Claim,
+    /// Whether its note was written just now.
+    is_noted_anew: bool,
+}
+
+impl Claimed {
+    fn new(workenv: Workenv, claim: Claim) -> Self {
+        Self { workenv, claim, is_noted_anew: false }
+    }
+
+    /// Tells whether there is anything to [`Self::sync`].
+    #[must_use]
+    pub fn is_noted_anew(&self) -> bool {
+        self.is_noted_anew
+    }
+
+    /// Waits until the disk has what was noted: to be called before a program writes there, whose files would otherwise be
+    /// without an owner after a power failure.
+    ///
+    /// # Errors
+    /// The disk's, with the path.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        if !self.is_noted_anew {
+            return Ok(());
+        }
+        let note = self.workenv.record();
+        std::fs::File::open(&note).and_then(|file| file.sync_all()).context("sync", &note)?;
+        atomic::sync_directory(&self.workenv.own_directory())
+    }
 }
 
 /// Which names will do.
@@ -58,8 +87,8 @@ enum Owner {
 }
 
 impl Cache {
-    /// Finds or takes the environment of a package. A new or adopted one is noted as this package's;
-    /// [`Claim::Rebuilt`] changes nothing yet, since somebody may be using it.
+    /// Finds or takes the environment of a package. A new or adopted one is noted as this package's, see
+    /// [`Claimed::sync`]; [`Claim::Rebuilt`] changes nothing yet, since somebody may be using it.
     ///
     /// # Errors
     /// [`WorkenvError::NameTaken`] when no allowed name is free; a lock not free within 10 s; the disk's.
@@ -75,18 +104,19 @@ impl Cache {
             && record.id == facts.id
             && record.path == facts.path
         {
-            return Ok(Claimed { workenv: usual, claim: Claim::Same });
+            return Ok(Claimed::new(usual, Claim::Same));
         }
         self.create()?;
         let _names = FileLock::acquire(&self.shared().join("names.lock"), Mode::Exclusive, PATIENCE)?;
-        let claimed = self.decide(facts, usual, rule)?;
+        let mut claimed = self.decide(facts, usual, rule)?;
         if claimed.claim != Claim::New && claimed.claim != Claim::Same {
             return Ok(claimed);
         }
         let known = Record::read(&claimed.workenv);
         let record = Record::of(facts, known.as_ref().map_or(seconds(now), |known| known.created));
         if known.as_ref() != Some(&record) {
-            record.write(&claimed.workenv)?;
+            record.write_unsynced(&claimed.workenv)?;
+            claimed.is_noted_anew = true;
         }
         Ok(claimed)
     }
@@ -94,7 +124,7 @@ impl Cache {
     fn decide(&self, facts: &PackageFacts, usual: Workenv, rule: NameRule) -> Result<Claimed, WorkenvError> {
         let owner = owner(&usual);
         if let Some(claim) = certain(&owner, facts) {
-            return Ok(Claimed { workenv: usual, claim });
+            return Ok(Claimed::new(usual, claim));
         }
         if rule == NameRule::Any
             && let Some(claimed) = self.under_another_name(facts, &usual)
@@ -102,13 +132,13 @@ impl Cache {
             return Ok(claimed);
         }
         if let Some(claim) = likely(&owner, facts) {
-            return Ok(Claimed { workenv: usual, claim });
+            return Ok(Claimed::new(usual, claim));
         }
         let with_identity = self.workenv(WorkenvName::with_identity(facts));
         if rule == NameRule::Any && with_identity != usual {
             let owner = self::owner(&with_identity);
             if let Some(claim) = certain(&owner, facts).or_else(|| likely(&owner, facts)) {
-                return Ok(Claimed { workenv: with_identity, claim });
+                return Ok(Claimed::new(with_identity, claim));
             }
         }
         let owner = match owner {
@@ -123,18 +153,17 @@ impl Cache {
     fn under_another_name(&self, facts: &PackageFacts, usual: &Workenv) -> Option<Claimed> {
         let wanted = usual.name().to_string();
         let mut rebuilt = None;
-        for workenv in self.every_workenv().ok()? {
+        // There may be thousands of environments: the name tells which to look at.
+        let others = self.every_workenv().ok()?.into_iter();
+        for workenv in others.filter(|workenv| workenv.name().is_another_of(usual.name())) {
             let Some(record) = Record::read(&workenv).filter(|record| record.usual_name == wanted) else {
                 continue;
             };
-            if workenv == *usual {
-                continue;
-            }
             if record.id == facts.id {
-                return Some(Claimed { workenv, claim: Claim::Same });
+                return Some(Claimed::new(workenv, Claim::Same));
             }
             if record.path == facts.path {
-                rebuilt = Some(Claimed { workenv, claim: Claim::Rebuilt(record) });
+                rebuilt = Some(Claimed::new(workenv, Claim::Rebuilt(record)));
             }
         }
         rebuilt

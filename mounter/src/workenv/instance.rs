@@ -85,6 +85,17 @@ impl Workenv {
         self.mark_prepared_for(&facts.id)
     }
 
+    /// As [`Self::mark_prepared`] for setup that ran no command, without waiting for the disk: what a power failure may take
+    /// is done again by the next start.
+    ///
+    /// # Errors
+    /// The disk's, with the path.
+    pub fn mark_prepared_unsynced(&self, facts: &PackageFacts) -> Result<(), WorkenvError> {
+        write_unsynced(&self.prepared_note(), facts.id.as_str().as_bytes())?;
+        write_unsynced(&self.complete_marker(), format!("{}\n", std::process::id()).as_bytes())?;
+        Ok(())
+    }
+
     /// As [`Self::mark_prepared`], for a package of which only the identity is known.
     ///
     /// # Errors

@@ -91,11 +91,27 @@ impl Record {
         })
     }
 
-    /// Writes the note.
+    /// Writes the note, and waits until the disk has it.
     ///
     /// # Errors
     /// The disk's, with the path.
     pub fn write(&self, workenv: &Workenv) -> Result<(), DiskError> {
+        self.write_with(workenv, atomic::write)
+    }
+
+    /// Writes the note, and waits for nothing.
+    ///
+    /// # Errors
+    /// The disk's, with the path.
+    pub(super) fn write_unsynced(&self, workenv: &Workenv) -> Result<(), DiskError> {
+        self.write_with(workenv, atomic::write_unsynced)
+    }
+
+    fn write_with(
+        &self,
+        workenv: &Workenv,
+        write: impl FnOnce(&Path, &[u8]) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
         let form = Form {
             version: VERSION,
             id: self.id.to_string(),
@@ -112,7 +128,7 @@ impl Record {
         files::create_private_directories(&directory).context("create the directory", &directory)?;
         let path = workenv.record();
         let bytes = serde_json::to_vec_pretty(&form).context("describe the package in", &path)?;
-        atomic::write(&path, &bytes)
+        write(&path, &bytes)
     }
 }
 
