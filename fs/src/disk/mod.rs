@@ -8,6 +8,7 @@ pub mod checked;
 pub mod digest;
 pub mod durable;
 mod error;
+pub mod holes;
 pub mod identity;
 pub mod kind;
 pub mod lock;

@@ -18,6 +18,7 @@ use super::layout;
 use super::parts::{self, MOST_PARTS, MOST_SOURCES, Part, Source};
 use super::writer::Temporary;
 use crate::disk::digest::Digest;
+use crate::disk::holes::is_mostly_holes;
 use crate::disk::range::FileRange;
 use crate::disk::{Context, DiskError};
 
@@ -89,7 +90,8 @@ impl Similar {
         let file = File::open(staged).context("open", staged)?;
         let metadata = file.metadata().context("stat", staged)?;
         let whole = |chunks| Kept { parts: None, list: ChunkList { form: Form::Whole, chunks } };
-        if is_sparse(&metadata) {
+        // Holes take no room as it is.
+        if is_mostly_holes(&metadata) {
             return Ok(whole(Vec::new()));
         }
         let chunks = chunks::cut(file).context("read", staged)?;
@@ -205,19 +207,5 @@ impl<'a> Sharing<'a> {
         self.file.write_all(&ending).context("write", &self.temporary.path)?;
         self.temporary.seal(&self.file, digest)?;
         Ok((self.temporary, self.own_chunks))
-    }
-}
-
-/// Tells whether much of a file is holes, which take no room anyway.
-fn is_sparse(metadata: &fs::Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        metadata.blocks().saturating_mul(512) < metadata.len() / 2
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = metadata;
-        false
     }
 }

@@ -9,6 +9,7 @@
 
 mod assemble;
 pub mod beside;
+mod claim;
 pub mod commit;
 pub mod control;
 mod drain;

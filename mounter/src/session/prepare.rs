@@ -7,7 +7,6 @@
 //! is on disk; what an interrupted setup wrote is gone before anything else is done with the environment.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use slotfs_fs::disk::unix::own_ids;
@@ -15,7 +14,6 @@ use slotfs_fs::disk::{Context, DiskError};
 use slotfs_fs::layer::LayerError;
 use slotfs_fs::layer::slot::SlotOptions;
 use slotfs_fs::layer::stack::Stack;
-use slotfs_fs::worker;
 use slotfs_policy::access::{Access, AccessError};
 use slotfs_policy::lifecycle::Moment;
 
@@ -24,9 +22,10 @@ use crate::host::plain;
 use crate::launch::{self, LaunchError, Program, Setup};
 use crate::plan::{self, Examined, SlotPlan, Wishes};
 use crate::settings::{Environment, Settings};
-use crate::workenv::{Claim, Claimed, InstanceLock, NameRule, Record, Workenv, WorkenvError};
+use crate::workenv::{Claim, InstanceLock, NameRule, Record, Workenv, WorkenvError};
 
 use super::beside;
+use super::claim::{claim, sync_beside};
 use super::error::SessionError;
 use super::halfway::Halfway;
 use super::live::{Ended, Session};
@@ -156,62 +155,6 @@ pub fn prepare(
     }
     let Preparation { mountpoint, slots, .. } = preparation;
     Ok(Prepared { session, content: mountpoint.shown, slots })
-}
-
-/// Has the disk keep what was noted about the environment while all else goes on, in a thread where that can be had; what is
-/// returned waits for it.
-fn sync_beside(claimed: Claimed) -> impl FnOnce() -> Result<(), DiskError> {
-    let claimed = Arc::new(claimed);
-    let syncing = worker::spawn_small("slotfs-note", {
-        let claimed = Arc::clone(&claimed);
-        move || claimed.sync()
-    });
-    move || match syncing.map(std::thread::JoinHandle::join) {
-        Ok(Ok(synced)) => synced,
-        Ok(Err(_)) | Err(_) => claimed.sync(),
-    }
-}
-
-/// Finds the package's environment and locks it. What was found is looked at again under the lock: another process
-/// may have handed the environment over meanwhile.
-pub(super) fn claim(
-    examined: &Examined,
-    wanted: &Wanted<'_>,
-    told: &mut dyn FnMut(Step<'_>),
-) -> Result<(Claimed, Place, StartLock), PrepareError> {
-    let cache = crate::workenv::Cache::new(&wanted.settings.cache_directory.value);
-    let facts = &examined.facts;
-    let mut attempts = 100;
-    loop {
-        let claimed = cache.claim(facts, wanted.rule, SystemTime::now())?;
-        claimed.workenv.create()?;
-        let place = Place::of(claimed.workenv.clone());
-        let limit = wanted.patience.preparing;
-        let start = match place.start_lock(limit, &mut |holder| told(Step::Waiting { holder })) {
-            // Somebody removed the environment meanwhile: it is made again.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && attempts > 0 => {
-                attempts -= 1;
-                continue;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                return Err(SessionError::Preparing {
-                    workenv: claimed.workenv.name().to_string(),
-                    holder: place.start_holder(),
-                    waited: limit,
-                }
-                .into());
-            }
-            other => other?,
-        };
-        let owner = Record::read(&claimed.workenv).map(|record| record.id);
-        let unchanged = match &claimed.claim {
-            Claim::New | Claim::Same => owner.as_ref() == Some(&facts.id),
-            Claim::Rebuilt(previous) => owner.is_none_or(|owner| owner == previous.id),
-        };
-        if unchanged {
-            return Ok((claimed, place, start));
-        }
-    }
 }
 
 /// Returns SHA-256 of the stored bytes of every slot that setup or the program sees, in hexadecimal digits.

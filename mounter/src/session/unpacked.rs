@@ -27,10 +27,11 @@ use crate::launch::{self, Program, Setup};
 use crate::plan::{self, Examined, SlotPlan};
 use crate::workenv::{Claim, InstanceLock, Workenv};
 
+use super::claim::claim;
 use super::error::SessionError;
 use super::halfway::Halfway;
 use super::place::{Lease, Place, StartLock};
-use super::prepare::{PrepareError, Step, Wanted, claim, digests};
+use super::prepare::{PrepareError, Step, Wanted, digests};
 use super::recover;
 use super::served::Served;
 

@@ -196,8 +196,8 @@ fn large_files_share_what_they_have_in_common() {
     clean(&home, &[]);
     assert_eq!(files(&home, "objects-v1").iter().filter(|path| is_in_parts(path)).count(), 3);
     let checked = home.run(["store", "check"]).success();
-    for build in 1..4 {
-        assert_eq!(run(build), said[build], "{}", checked.stdout);
+    for (build, said) in said.iter().enumerate().skip(1) {
+        assert_eq!(run(build), *said, "{}", checked.stdout);
     }
     // Taken away, it is missed by nobody for long.
     let (largest, _) = files(&home, "objects-v1")
@@ -209,8 +209,8 @@ fn large_files_share_what_they_have_in_common() {
     home.run(["store", "check"]).code(1);
     home.run(["store", "check", "--repair"]).success();
     home.run(["store", "check"]).success();
-    for build in 1..4 {
-        assert_eq!(run(build), said[build]);
+    for (build, said) in said.iter().enumerate().skip(1) {
+        assert_eq!(run(build), *said);
     }
 }
 
