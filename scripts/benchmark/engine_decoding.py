@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine_inputs import COMPRESSORS, Packed
 from inputs import IMPORT
-from measure import drop_caches, in_turn, run
+from measure import drop_caches, in_turn, put_aside, run
 from peers import Peer, Plain, wait_until
 from reading import QUIET, import_command
 from report import Row
@@ -245,9 +245,9 @@ def on(cores: int, command: list) -> list[str]:
 
 @contextlib.contextmanager
 def fresh(packed: Packed, cold: bool = True):
-    """A directory that was never there, with nothing in memory; removed when slotfs has let go of it."""
+    """A directory that was never there, with nothing in memory; put aside when slotfs has let go of it."""
     folder = packed.scratch
-    shutil.rmtree(folder, ignore_errors=True)
+    put_aside(folder)
     folder.mkdir()
     if cold:
         drop_caches()
@@ -256,7 +256,7 @@ def fresh(packed: Packed, cold: bool = True):
     finally:
         # A server goes on with the pass after its mount has gone; the next contender is not to pay for that.
         wait_until(lambda: not users(folder), f"something still uses {folder} after 60 s")
-        shutil.rmtree(folder, ignore_errors=True)
+        put_aside(folder)
 
 
 def users(folder: Path) -> set[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine_inputs import PROFILES, SIZES, Packed
-from measure import drop_caches, in_turn
+from measure import drop_caches, in_turn, put_aside
 from report import Row, shown
 from start import to_first_instruction
 
@@ -76,11 +76,11 @@ def never_seen(packed: Packed, command: list, *limit: float) -> Callable[[], flo
 
     def once() -> float:
         cache = packed.scratch / "start"
-        shutil.rmtree(cache, ignore_errors=True)
+        put_aside(cache)
         try:
             return to_first_instruction(command, cache, *limit)
         finally:
-            shutil.rmtree(cache, ignore_errors=True)
+            put_aside(cache)
 
     return once
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inputs import Inputs
-from measure import LIMIT, TooSlowError, drop_caches, in_turn
+from measure import LIMIT, TooSlowError, drop_caches, in_turn, put_aside
 from report import Row, shown
 
 
@@ -21,7 +21,7 @@ def rows(inputs: Inputs, slotfs: Path, repetitions: int) -> list[Row]:
 
     def forget(name: str) -> Path:
         place = cache / name.replace(" ", "-")
-        shutil.rmtree(place, ignore_errors=True)
+        put_aside(place)
         return place
 
     def first(name: str) -> Callable[[], float]:
