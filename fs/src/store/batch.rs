@@ -250,6 +250,7 @@ impl Shelf {
         let mut files = Vec::with_capacity(objects.len());
         let mut lists: Vec<(Digest, ChunkList)> = Vec::new();
         let mut similar = None;
+        let mut apart = Vec::new();
         for (digest, waits) in objects {
             let mut path = layout::object(root, &digest);
             let temporary = match waits {
@@ -264,11 +265,15 @@ impl Shelf {
                 }
                 Waits::File { temporary, .. } => temporary,
                 Waits::Spooled { spool, start, length } => {
-                    Arc::new(self.unspool(&spool, start, length, &digest)?)
+                    let temporary = Arc::new(self.unspool(&spool, start, length, &digest)?);
+                    apart.push((digest, Waits::File { temporary: Arc::clone(&temporary), length }));
+                    temporary
                 }
             };
             files.push((path, temporary));
         }
+        // The file that they shared goes here, with its last user, so that the disk need not write it.
+        self.lock().publishing.extend(apart);
         if CAN_SYNC_FILE_SYSTEM {
             sync_file_system(root).context("flush the file system of", root)?;
         }

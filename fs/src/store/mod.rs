@@ -1,7 +1,7 @@
 //! File contents by digest, shared by every work environment of the machine.
 //!
 //! An object is one read-only file named by the SHA-256 of its content, or, for a large content that shares most of its
-//! bytes with another, one that has the rest and says where those are ([`parts`]). Anything may be removed at any time:
+//! bytes with another, one that has the rest and says where those are ([`Parts`]). Anything may be removed at any time:
 //! what is missing is made again from the package it came from.
 //!
 //! **Invariant:** what is under an object's name is exactly that content, also after a crash: content reaches the disk
