@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::chunks::{ChunkList, LARGE};
+use super::chunks::{self, Chunk, LARGE};
 use super::object::Object;
 use super::similar::{Kept, Similar};
 use super::writer::{Content, ObjectWriter, Staged, Temporary};
@@ -143,7 +143,9 @@ impl Batch {
             Some(Waits::Spooled { spool, start, .. }) => {
                 Ok(Some(Object::Among { file: Arc::clone(&spool.file), start: *start }))
             }
-            Some(Waits::File { temporary, .. }) => match File::open(&temporary.path) {
+            Some(Waits::File { temporary, length }) => match File::open(&temporary.path) {
+                // It may go, and be in parts then: who kept it open would keep the room that it takes.
+                Ok(file) if *length >= LARGE => Ok(Some(Object::Among { file: Arc::new(file), start: 0 })),
                 Ok(file) => Ok(Some(Object::Whole(Arc::new(file)))),
                 // Renamed a moment ago.
                 Err(error) if error.kind() == ErrorKind::NotFound => self.shelf.store.object(digest),
@@ -248,20 +250,28 @@ impl Shelf {
         objects.sort_unstable_by_key(|(_, waits)| waits.start());
         let root = &self.store.root;
         let mut files = Vec::with_capacity(objects.len());
-        let mut lists: Vec<(Digest, ChunkList)> = Vec::new();
+        let mut lists: Vec<(Digest, Vec<Chunk>)> = Vec::new();
         let mut similar = None;
         let mut apart = Vec::new();
         for (digest, waits) in objects {
             let mut path = layout::object(root, &digest);
             let temporary = match waits {
                 Waits::File { temporary, length } if length >= LARGE => {
-                    let similar = similar.get_or_insert_with(|| Similar::load(root));
-                    let (parts, list) = self.share(similar, &temporary, &digest);
-                    if parts.is_some() {
-                        path = layout::parts(root, &digest);
+                    if self.store.object_of(&digest, length)?.is_some() {
+                        // Somebody else was quicker.
+                        continue;
                     }
-                    lists.extend(list.map(|list| (digest, list)));
-                    parts.unwrap_or(temporary)
+                    let similar = similar.get_or_insert_with(|| Similar::load(root));
+                    match self.share(similar, &temporary, &digest) {
+                        Kept::InParts(parts) => {
+                            path = layout::parts(root, &digest);
+                            Arc::new(parts)
+                        }
+                        Kept::Whole(chunks) => {
+                            lists.push((digest, chunks));
+                            temporary
+                        }
+                    }
                 }
                 Waits::File { temporary, .. } => temporary,
                 Waits::Spooled { spool, start, length } => {
@@ -285,8 +295,8 @@ impl Shelf {
         }
         // A name that a crash loses costs another decoding, nothing else. At most 256 folders.
         folders.iter().try_for_each(|folder| atomic::sync_directory(folder))?;
-        for (digest, list) in &lists {
-            if let Err(error) = list.write(root, digest) {
+        for (digest, chunks) in lists.iter().filter(|(_, chunks)| !chunks.is_empty()) {
+            if let Err(error) = chunks::write_list(root, digest, chunks) {
                 tracing::warn!("nothing will share the content `{digest}`: {error}");
             }
         }
@@ -295,23 +305,15 @@ impl Shelf {
 
     /// Keeps a large content in parts, where the store has most of it, and lets others share it. That this cannot be done is
     /// no reason not to keep it.
-    fn share(
-        &self,
-        similar: &mut Similar,
-        staged: &Temporary,
-        digest: &Digest,
-    ) -> (Option<Arc<Temporary>>, Option<ChunkList>) {
-        match similar.share(&staged.path, digest, self.path()) {
-            Ok(Kept { parts, list }) => {
-                let file = parts.as_ref().map_or(&staged.path, |parts| &parts.path);
-                similar.learn(digest, &list, file.clone());
-                (parts.map(Arc::new), Some(list).filter(|list| !list.chunks.is_empty()))
-            }
-            Err(error) => {
-                tracing::warn!("a content is kept whole: {error}");
-                (None, None)
-            }
+    fn share(&self, similar: &mut Similar, staged: &Temporary, digest: &Digest) -> Kept {
+        let kept = similar.share(&staged.path, digest, self.path()).unwrap_or_else(|error| {
+            tracing::warn!("a content is kept whole: {error}");
+            Kept::Whole(Vec::new())
+        });
+        if let Kept::Whole(chunks) = &kept {
+            similar.learn(digest, chunks, staged.path.clone());
         }
+        kept
     }
 
     /// Gives a content of the spool a file of its own.

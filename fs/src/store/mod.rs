@@ -207,7 +207,10 @@ impl Store {
                 Err(error) => return Err(DiskError::new("remove", path, error)),
             }
         }
-        // Its list leads nowhere from now on: it goes when lists are looked at the next time.
+        if freed >= LARGE {
+            // One that leads nowhere does no harm, and goes when it is looked at.
+            let _ = fs::remove_file(layout::chunk_list(&self.root, digest));
+        }
         Ok(freed)
     }
 

@@ -1,18 +1,18 @@
 //! Objects in parts: large contents of which other objects have most bytes. The file has the bytes that nobody else has,
 //! and says where the others are.
 //!
-//! **Invariant:** what is read is what was put together when the object was made, or an error: a file that bytes are taken
-//! from is sealed, and is kept open from the moment it was looked at.
+//! **Invariant:** what is read is what was put together when the object was made, or an error. Bytes are taken from whole objects
+//! alone: what those hold follows from their names, whoever made them, and when. Each is sealed, and is kept open from the
+//! moment it was looked at.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::chunks::Form;
 use super::layout;
 use crate::disk::digest::Digest;
 use crate::disk::range::FileRange;
@@ -42,31 +42,23 @@ struct Trailer {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Record {
-    /// The object whose file has the bytes; zeros for this one's own.
+    /// The whole object that has the bytes; zeros for this one's own.
     source: [u8; 32],
-    /// [`Form::code`]; 0 for this one's own.
-    form: U32,
-    reserved: U32,
     /// Where in that file.
     offset: U64,
     length: U64,
 }
 
+/// Stands for the object itself; nobody knows a content with this digest.
+const OWN: [u8; 32] = [0; 32];
 const TRAILER: u64 = size_of::<Trailer>() as u64;
 const RECORD: u64 = size_of::<Record>() as u64;
-
-/// A file that an object takes bytes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Source {
-    pub(super) digest: Digest,
-    pub(super) form: Form,
-}
 
 /// A run of an object's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Whose file has it; `None` for its own.
-    pub(super) source: Option<Source>,
+    /// Which object has it; `None` for its own bytes.
+    pub(super) source: Option<Digest>,
     /// Where in that file.
     pub(super) offset: u64,
     pub(super) length: u64,
@@ -117,14 +109,8 @@ pub(super) fn push(parts: &mut Vec<Part>, part: Part) {
 pub(super) fn ending(parts: &[Part], own: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
-        let (source, form) = part.source.map_or(([0; 32], 0), |source| (source.digest.0, source.form.code()));
-        let record = Record {
-            source,
-            form: form.into(),
-            reserved: 0.into(),
-            offset: part.offset.into(),
-            length: part.length.into(),
-        };
+        let source = part.source.map_or(OWN, |source| source.0);
+        let record = Record { source, offset: part.offset.into(), length: part.length.into() };
         bytes.extend_from_slice(record.as_bytes());
     }
     let trailer = Trailer {
@@ -163,13 +149,7 @@ fn table(file: &Arc<File>, path: &Path) -> Result<(Vec<Part>, u64, u64), BrokenP
     let mut parts = Vec::with_capacity(records.len());
     let mut length = 0_u64;
     for record in records {
-        let source = match record.form.get() {
-            0 => None,
-            code => {
-                let form = Form::of_code(code).ok_or_else(|| damaged("records"))?;
-                Some(Source { digest: Digest(record.source), form })
-            }
-        };
+        let source = (record.source != OWN).then_some(Digest(record.source));
         let part = Part { source, offset: record.offset.get(), length: record.length.get() };
         length = length.checked_add(part.length).ok_or_else(|| damaged("records"))?;
         parts.push(part);
@@ -182,6 +162,13 @@ fn table(file: &Arc<File>, path: &Path) -> Result<(Vec<Part>, u64, u64), BrokenP
 
 /// Opens a file of the store, if it is there and nobody has written to it since it was sealed.
 pub(super) fn open_sealed(path: &Path, digest: &Digest) -> Result<Option<Arc<File>>, DiskError> {
+    // Looked at before: opening a fifo would wait for a writer.
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Ok(found) if !found.is_file() => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return Err(DiskError::new("stat", path, error)),
+    }
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.context("open", path)?,
@@ -193,10 +180,9 @@ pub(super) fn open_sealed(path: &Path, digest: &Digest) -> Result<Option<Arc<Fil
 /// Returns the objects that the one with this digest takes bytes from; none where it is not in parts.
 pub(super) fn sources(root: &Path, digest: &Digest) -> Vec<Digest> {
     let path = layout::parts(root, digest);
-    let Ok(file) = File::open(&path) else { return Vec::new() };
-    let Ok((parts, ..)) = table(&Arc::new(file), &path) else { return Vec::new() };
-    let mut sources: Vec<Digest> =
-        parts.iter().filter_map(|part| part.source).map(|source| source.digest).collect();
+    let Ok(Some(file)) = open_sealed(&path, digest) else { return Vec::new() };
+    let Ok((parts, ..)) = table(&file, &path) else { return Vec::new() };
+    let mut sources: Vec<Digest> = parts.iter().filter_map(|part| part.source).collect();
     sources.sort_unstable();
     sources.dedup();
     sources
@@ -212,7 +198,7 @@ impl Parts {
         let damaged = |what| BrokenParts::Damaged { path: path.clone(), what };
         let own_file = open_sealed(&path, digest)?.ok_or_else(|| damaged("it was written to"))?;
         let (parts, length, own) = table(&own_file, &path)?;
-        let mut sources: Vec<(Option<Source>, u64)> = vec![(None, own)];
+        let mut sources: Vec<(Option<Digest>, u64)> = vec![(None, own)];
         let mut files = vec![own_file];
         let mut pieces = Vec::with_capacity(parts.len());
         let mut start = 0;
@@ -221,9 +207,9 @@ impl Parts {
             let position = match (known, part.source) {
                 (Some(position), _) => position,
                 (None, Some(source)) if sources.len() <= MOST_SOURCES => {
-                    let path = source.form.path(root, &source.digest);
+                    let path = layout::object(root, &source);
                     let broken = || BrokenParts::Source { path: path.clone() };
-                    let file = open_sealed(&path, &source.digest)?.ok_or_else(broken)?;
+                    let file = open_sealed(&path, &source)?.ok_or_else(broken)?;
                     sources.push((part.source, file.metadata().context("stat", &path)?.len()));
                     files.push(file);
                     sources.len() - 1

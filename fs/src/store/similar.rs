@@ -2,9 +2,9 @@
 //! parts.
 //!
 //! What is gained is room on the disk. What it costs is that the kernel cannot map such a file of the store: so the first
-//! version of a content stays whole, and so does what shares less than half.
+//! version of a content stays whole, and so does what shares less than half with those that are.
 //!
-//! **Invariant:** bytes are taken from another object only after they were compared.
+//! **Invariant:** bytes are taken from another, whole object only, and only after they were compared.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,9 +13,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chunks::{self, Chunk, ChunkList, Form};
+use super::chunks::{self, Chunk, LARGEST};
 use super::layout;
-use super::parts::{self, MOST_PARTS, MOST_SOURCES, Part, Source};
+use super::parts::{self, MOST_PARTS, MOST_SOURCES, Part};
 use super::writer::Temporary;
 use crate::disk::digest::Digest;
 use crate::disk::holes::is_mostly_holes;
@@ -25,22 +25,22 @@ use crate::disk::{Context, DiskError};
 /// How many bytes of lists are looked at, the latest first: those of some 7 GiB of contents.
 const LISTS: u64 = 4 << 20;
 
-/// The chunks of the large objects that are here.
+/// The chunks of the large whole objects that are here.
 #[derive(Debug)]
 pub(super) struct Similar {
     /// Whose chunks they are, and where each one's file is at the moment.
-    sources: Vec<(Source, PathBuf)>,
+    sources: Vec<(Digest, PathBuf)>,
     /// Which source has a chunk, and where in its file.
     chunks: HashMap<Digest, (u32, u64)>,
 }
 
 /// How a large content is kept.
 #[derive(Debug)]
-pub(super) struct Kept {
-    /// The file in parts; `None` where it stays whole.
-    pub(super) parts: Option<Temporary>,
-    /// Its chunks that others may take.
-    pub(super) list: ChunkList,
+pub(super) enum Kept {
+    /// As it is; others may take these chunks of it.
+    Whole(Vec<Chunk>),
+    /// This is the file.
+    InParts(Temporary),
 }
 
 impl Similar {
@@ -60,12 +60,11 @@ impl Similar {
         lists.sort_unstable_by_key(|(modified, ..)| std::cmp::Reverse(*modified));
         let mut left = LISTS;
         for (_, length, digest) in lists {
-            let Some(rest) = left.checked_sub(length) else { break };
-            let path = layout::chunk_list(root, &digest);
-            let list = ChunkList::read(&path).map(|list| (list.form.path(root, &digest), list));
-            match list {
-                Some((file, list)) if file.exists() => similar.learn(&digest, &list, file),
-                _ => {
+            let Some(rest) = left.checked_sub(length) else { continue };
+            let (path, file) = (layout::chunk_list(root, &digest), layout::object(root, &digest));
+            match chunks::read_list(&path, LISTS).filter(|_| file.exists()) {
+                Some(chunks) => similar.learn(&digest, &chunks, file),
+                None => {
                     let _ = fs::remove_file(&path);
                 }
             }
@@ -75,11 +74,11 @@ impl Similar {
     }
 
     /// Lets what comes take chunks of this object, whose file is `file` at the moment.
-    pub(super) fn learn(&mut self, digest: &Digest, list: &ChunkList, file: PathBuf) {
+    pub(super) fn learn(&mut self, digest: &Digest, chunks: &[Chunk], file: PathBuf) {
         let source = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
-        self.sources.push((Source { digest: *digest, form: list.form }, file));
+        self.sources.push((*digest, file));
         let mut offset = 0;
-        for (chunk, length) in &list.chunks {
+        for (chunk, length) in chunks {
             self.chunks.entry(*chunk).or_insert((source, offset));
             offset += u64::from(*length);
         }
@@ -89,32 +88,33 @@ impl Similar {
     pub(super) fn share(&self, staged: &Path, digest: &Digest, path: PathBuf) -> Result<Kept, DiskError> {
         let file = File::open(staged).context("open", staged)?;
         let metadata = file.metadata().context("stat", staged)?;
-        let whole = |chunks| Kept { parts: None, list: ChunkList { form: Form::Whole, chunks } };
         // Holes take no room as it is.
-        if is_mostly_holes(&metadata) {
-            return Ok(whole(Vec::new()));
+        if metadata.len() > LARGEST || is_mostly_holes(&metadata) {
+            return Ok(Kept::Whole(Vec::new()));
         }
         let chunks = chunks::cut(file).context("read", staged)?;
-        let sources = self.best_sources(&chunks);
+        let sources = self.best_sources(&chunks, digest);
         let shared: u64 = sources.values().sum();
         if shared < metadata.len() / 2 {
-            return Ok(whole(chunks));
+            return Ok(Kept::Whole(chunks));
         }
         let file = File::open(staged).context("open", staged)?;
         let mut sharing = Sharing::begin(self, sources.into_keys().collect(), path)?;
         sharing.take_all(file, &chunks).context("share", staged)?;
         if sharing.parts.len() > MOST_PARTS || sharing.own > metadata.len() / 2 {
-            return Ok(whole(chunks));
+            return Ok(Kept::Whole(chunks));
         }
-        let (temporary, own_chunks) = sharing.finish(digest)?;
-        Ok(Kept { parts: Some(temporary), list: ChunkList { form: Form::Parts, chunks: own_chunks } })
+        Ok(Kept::InParts(sharing.finish(digest)?))
     }
 
-    /// Returns the sources that have most of the chunks, with how many bytes each has.
-    fn best_sources(&self, chunks: &[Chunk]) -> HashMap<u32, u64> {
+    /// Returns the sources that have most of the chunks of the content with this digest, with how many bytes each has.
+    fn best_sources(&self, chunks: &[Chunk], content: &Digest) -> HashMap<u32, u64> {
         let mut found: HashMap<u32, u64> = HashMap::new();
         for (digest, length) in chunks {
-            if let Some((source, _)) = self.chunks.get(digest) {
+            // Somebody else may have published this very content meanwhile.
+            let source =
+                self.chunks.get(digest).filter(|(source, _)| self.sources[*source as usize].0 != *content);
+            if let Some((source, _)) = source {
                 *found.entry(*source).or_default() += u64::from(*length);
             }
         }
@@ -135,7 +135,6 @@ struct Sharing<'a> {
     file: File,
     /// How many bytes nobody else has.
     own: u64,
-    own_chunks: Vec<Chunk>,
     /// Where those that came before are.
     own_offsets: HashMap<Digest, u64>,
     parts: Vec<Part>,
@@ -151,7 +150,6 @@ impl<'a> Sharing<'a> {
             temporary,
             file,
             own: 0,
-            own_chunks: Vec::new(),
             own_offsets: HashMap::new(),
             parts: Vec::new(),
         })
@@ -178,7 +176,7 @@ impl<'a> Sharing<'a> {
             return None;
         }
         let (source, path) = &self.similar.sources[number as usize];
-        let open = || parts::open_sealed(path, &source.digest).ok().flatten();
+        let open = || parts::open_sealed(path, source).ok().flatten();
         let open = self.open.entry(number).or_insert_with(open);
         let range = FileRange::new(Arc::clone(open.as_ref()?), offset, bytes.len() as u64)?;
         let mut found = vec![0; bytes.len()];
@@ -193,7 +191,6 @@ impl<'a> Sharing<'a> {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 self.file.write_all(bytes)?;
-                self.own_chunks.push((*digest, u32::try_from(length).unwrap_or(u32::MAX)));
                 let offset = *place.insert(self.own);
                 self.own += length;
                 offset
@@ -202,10 +199,10 @@ impl<'a> Sharing<'a> {
         Ok(Part { source: None, offset, length })
     }
 
-    fn finish(mut self, digest: &Digest) -> Result<(Temporary, Vec<Chunk>), DiskError> {
+    fn finish(mut self, digest: &Digest) -> Result<Temporary, DiskError> {
         let ending = parts::ending(&self.parts, self.own);
         self.file.write_all(&ending).context("write", &self.temporary.path)?;
         self.temporary.seal(&self.file, digest)?;
-        Ok((self.temporary, self.own_chunks))
+        Ok(self.temporary)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Store, layout, parts};
 use crate::disk::DiskError;
@@ -61,7 +61,10 @@ fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, DiskError> {
     }
 }
 
-/// Removes the staging folders of processes that are gone; returns how many.
+/// For how long a list may be half written.
+const WRITING: Duration = Duration::from_secs(3600);
+
+/// Removes the staging folders of processes that are gone, and lists that they left half written; returns how many.
 ///
 /// # Errors
 /// Names the folder that cannot be listed or removed.
@@ -79,6 +82,13 @@ pub fn sweep(store: &Store) -> Result<u64, DiskError> {
             Err(error) => return Err(DiskError::new("remove", folder, error)),
         }
         let _ = fs::remove_file(lock.path());
+    }
+    for entry in list(&layout::chunk_lists(&store.root))? {
+        let is_list = entry.file_name().to_str().is_some_and(|name| Digest::parse(name).is_some());
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if !is_list && modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > WRITING)) {
+            removed += u64::from(fs::remove_file(entry.path()).is_ok());
+        }
     }
     Ok(removed)
 }

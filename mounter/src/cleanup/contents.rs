@@ -144,41 +144,11 @@ pub(super) fn gather(
     };
     let indexes = indexes(cache)?;
     if let Some(store) = existing_store(cache) {
-        let mut objects: HashMap<Digest, (u64, u64, BTreeSet<Digest>)> = HashMap::new();
-        let mut in_parts: Vec<(Digest, Vec<Digest>)> = Vec::new();
-        store.visit(&mut |usage| {
-            // A slot that is one program, stored as it is, has no index; its content has the slot's own digest.
-            let slot = users.contains_key(&usage.digest).then_some(usage.digest);
-            objects.insert(usage.digest, (usage.length, days(usage.used), slot.into_iter().collect()));
-            if !usage.sources.is_empty() {
-                in_parts.push((usage.digest, usage.sources));
-            }
-            ControlFlow::Continue(())
-        })?;
-        for stored in &indexes {
-            match index::contents(&stored.path) {
-                Ok(named) => named.into_iter().flatten().for_each(|digest| {
-                    if let Some((_, _, slots)) = objects.get_mut(&digest) {
-                        slots.insert(stored.slot);
-                    }
-                }),
-                // Made anew when it is needed; until then nothing tells which contents it named.
-                Err(error) => tracing::debug!("`{}`: {error}", stored.path.display()),
-            }
-        }
-        for (digest, sources) in in_parts {
-            let Some((_, days, slots)) = objects.get(&digest).cloned() else { continue };
-            // What others take bytes from is used with them, and by whom they are used.
-            for source in sources {
-                if let Some((_, idle, users)) = objects.get_mut(&source) {
-                    *idle = days.min(*idle);
-                    users.extend(&slots);
-                }
-            }
-        }
-        for (digest, (length, days, slots)) in objects {
-            let environments = (!slots.is_empty()).then(|| environments_of(&slots));
-            add(Key { is_file: false, environments, days }, Item::Object(digest), length, &slots);
+        for (digest, object) in objects(&store, &users, &indexes, &days)? {
+            let known = (!object.slots.is_empty()).then(|| environments_of(&object.slots));
+            let environments = known.filter(|known| !known.is_empty() || !object.is_of_unknown);
+            let key = Key { is_file: false, environments, days: object.days };
+            add(key, Item::Object(digest), object.length, &object.slots);
         }
     }
     for stored in indexes {
@@ -200,6 +170,63 @@ pub(super) fn gather(
         }
     }
     Ok(groups)
+}
+
+/// What is known of an object.
+#[derive(Clone, Debug, Default)]
+struct Object {
+    length: u64,
+    days: u64,
+    slots: BTreeSet<Digest>,
+    /// Whether one takes bytes from it of which nobody knows whose it is.
+    is_of_unknown: bool,
+}
+
+/// Lists the objects of the store, with the slots that they are from.
+fn objects(
+    store: &Store,
+    users: &HashMap<Digest, BTreeSet<usize>>,
+    indexes: &[index::Stored],
+    days: &dyn Fn(Option<SystemTime>) -> u64,
+) -> Result<HashMap<Digest, Object>, DiskError> {
+    let mut objects: HashMap<Digest, Object> = HashMap::new();
+    let mut in_parts: Vec<(Digest, Vec<Digest>)> = Vec::new();
+    store.visit(&mut |usage| {
+        let idle = days(usage.used);
+        let object =
+            objects.entry(usage.digest).or_insert_with(|| Object { days: idle, ..Object::default() });
+        object.length += usage.length;
+        object.days = object.days.min(idle);
+        // A slot that is one program, stored as it is, has no index; its content has the slot's own digest.
+        object.slots.extend(users.contains_key(&usage.digest).then_some(usage.digest));
+        if !usage.sources.is_empty() {
+            in_parts.push((usage.digest, usage.sources));
+        }
+        ControlFlow::Continue(())
+    })?;
+    for stored in indexes {
+        match index::contents(&stored.path) {
+            Ok(named) => named.into_iter().flatten().for_each(|digest| {
+                if let Some(object) = objects.get_mut(&digest) {
+                    object.slots.insert(stored.slot);
+                }
+            }),
+            // Made anew when it is needed; until then nothing tells which contents it named.
+            Err(error) => tracing::debug!("`{}`: {error}", stored.path.display()),
+        }
+    }
+    for (digest, sources) in in_parts {
+        let Some(user) = objects.get(&digest).cloned() else { continue };
+        // What others take bytes from is used with them, and by whom they are used.
+        for source in sources {
+            if let Some(object) = objects.get_mut(&source) {
+                object.days = object.days.min(user.days);
+                object.slots.extend(&user.slots);
+                object.is_of_unknown |= user.slots.is_empty();
+            }
+        }
+    }
+    Ok(objects)
 }
 
 fn slots_of(workenv: &Workenv) -> impl Iterator<Item = Digest> {

@@ -145,11 +145,17 @@ pub fn prepare(
     let (claimed, place, start) = claim(examined, wanted, told)?;
     let workenv = claimed.workenv.clone();
     let claim = claimed.claim.clone();
-    let noted = claimed.is_noted_anew().then(|| sync_beside(claimed));
+    let noted = if examined.package.metadata().setup_commands.is_empty() {
+        claimed.is_noted_anew().then(|| sync_beside(claimed))
+    } else {
+        claimed.sync()?;
+        None
+    };
     let mountpoint = wanted.mountpoint.map_or_else(|| Mountpoint::usual(&workenv), Mountpoint::elsewhere);
     let mut preparation = Preparation { examined, wanted, slots, place, start, workenv, mountpoint };
-    let session = preparation.session(&claim, told)?;
+    let session = preparation.session(&claim, told);
     noted.map_or(Ok(()), |wait| wait())?;
+    let session = session?;
     if wanted.keep {
         preparation.place.keep()?;
     }
