@@ -76,19 +76,18 @@ def main():
     if names == [ENGINE]:
         measurements = engine.measurements(inputs, slotfs, arguments.repetitions)
         names = [name for name in engine.PARTS if name in (arguments.only or engine.PARTS)]
-    rows, done, failed = [], [], False
+    rows, parts, failed = [], {}, False
     for name in names:
         print(f"measuring {name}", file=sys.stderr)
         try:
-            rows += measurements[name]()
-            done.append(name)
+            parts[name] = measurements[name]()
+            rows += parts[name]
         except (OSError, RuntimeError) as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             failed = True
         if arguments.record and arguments.names == [ENGINE]:
             # It takes long: what was measured stays if the rest is cut off.
-            left = [other for other in engine.PARTS if other not in done]
-            record_engine(rows, arguments.repetitions, arguments.root, inputs.home, left)
+            record_engine(parts, engine.PARTS, arguments.repetitions, arguments.root, inputs.home)
     print(report.markdown(rows, arguments.repetitions, arguments.root, inputs.home))
     if arguments.json:
         arguments.json.write_text(
@@ -114,8 +113,6 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace):
         parser.error(f"--only goes with {ENGINE}")
     if arguments.record and arguments.names not in ([], *([page] for page in PAGES)):
         parser.error(f"--record writes a whole page: give no names, or only one of {', '.join(PAGES)}")
-    if arguments.record and arguments.only and engine.PARTS[0] not in arguments.only:
-        parser.error(f"--record shows the curves of the part {engine.PARTS[0]}: measure it, too")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Writes what was measured where readers look: short tables in the README, everything in pages below docs/."""
 
+import itertools
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from plot import plot
-from report import Row, heading, markdown, shown, verdict
+from report import Row, from_json, heading, markdown, shown, tables, verdict
 
 BEGIN, END = "<!-- measured: scripts/bench --record -->", "<!-- end -->"
 BEGIN_ENGINE = "<!-- measured: scripts/bench engine --record -->"
@@ -19,15 +22,22 @@ def record(rows: list[Row], repetitions: int, root: Path, disk: Path):
     between(root / "README.md", BEGIN, where + "\n\n" + summary(rows))
 
 
-def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path, left: list[str]):
+def record_engine(measured: dict[str, list[Row]], order: tuple[str, ...], repetitions: int, root: Path, disk: Path):
     """Writes the page about the engine, its table in the README, and the plot that both show.
 
-    `left` are the parts that were not measured, or not yet.
+    Parts that were not measured now, or not yet, stay as they are, and it is said when that was: what is measured takes
+    half an hour, and a change concerns a part of it.
     """
-    curves = next((row.curves for row in rows if row.curves), None)
+    path = root / "docs" / "measurements-engine.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    said = heading(repetitions, root, disk)
+    known |= {part: {"measured": said, "rows": [asdict(row) for row in rows]} for part, rows in measured.items()}
+    known = {part: known[part] for part in order if part in known}
+    path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    parts = {part: [from_json(row) for row in kept["rows"]] for part, kept in known.items()}
+    curves = next((row.curves for rows in parts.values() for row in rows if row.curves), None)
     if curves is None:
         return
-    missing = f"Not measured in this run: {', '.join(left)}.\n\n" if left else ""
     (root / PLOT).write_text(
         plot(
             "From the command to the program's first instruction",
@@ -39,11 +49,20 @@ def record_engine(rows: list[Row], repetitions: int, root: Path, disk: Path, lef
     words = "Time to the first instruction against the size of the package"
     (root / "docs" / "measurements-engine.md").write_text(
         "# Measurements of the engine\n\nWritten by `scripts/bench engine --record`.\n\n"
-        f"![{words}]({Path(PLOT).name})\n\n{missing}" + markdown(rows, repetitions, root, disk)
+        f"![{words}]({Path(PLOT).name})\n\n{when(known)}\n\n" + tables(itertools.chain.from_iterable(parts.values()))
     )
-    table = summary([row for row in rows if row.short])
-    text = f"{heading(repetitions, root, disk)}\n\n{missing}![{words}]({PLOT})\n\n{table}"
-    between(root / "README.md", BEGIN_ENGINE, text)
+    table = summary([row for rows in parts.values() for row in rows if row.short])
+    between(root / "README.md", BEGIN_ENGINE, f"{when(known)}\n\n![{words}]({PLOT})\n\n{table}")
+
+
+def when(known: dict[str, dict]) -> str:
+    """Says of each part when it was measured, and on what."""
+    groups: dict[str, list[str]] = {}
+    for part, kept in known.items():
+        groups.setdefault(kept["measured"], []).append(part)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return "\n".join(f"* {', '.join(parts)}: {said}" for said, parts in groups.items())
 
 
 def between(page: Path, begin: str, text: str):

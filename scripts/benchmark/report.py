@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,11 @@ def heading(repetitions: int, root: Path, disk: Path) -> str:
 
 
 def markdown(rows: list[Row], repetitions: int, root: Path, disk: Path) -> str:
-    lines = [heading(repetitions, root, disk), ""]
+    return f"{heading(repetitions, root, disk)}\n\n{tables(rows)}"
+
+
+def tables(rows: Iterable[Row]) -> str:
+    lines = []
     for row in rows:
         lines += [
             f"**{row.title}.** Goal: {row.must}{verdict(row)}.",
@@ -87,6 +92,11 @@ def markdown(rows: list[Row], repetitions: int, root: Path, disk: Path) -> str:
 
 def verdict(row: Row) -> str:
     return "" if row.met is None else " (met)" if row.met else " (**not met**)"
+
+
+def from_json(row: dict) -> Row:
+    """A row of :func:`as_json` again."""
+    return Row(**row)
 
 
 def as_json(rows: list[Row], repetitions: int, root: Path, disk: Path) -> dict:
