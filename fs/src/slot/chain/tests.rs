@@ -142,45 +142,55 @@ fn output_beyond_the_limit_is_an_error() {
 }
 
 #[test]
-fn decoding_from_every_point_gives_the_rest() {
+fn decoding_gzip_from_every_point_gives_the_rest() {
     let bytes = sample(3_600_000);
-    let cases = [
-        (Compression::Gzip, gzip(&bytes)),
-        (Compression::Gzip, gzip_at(&bytes, 6)),
-        (Compression::Gzip, gzip_at(&bytes, 0)),
-        (Compression::Gzip, gzip_at(&vec![7; 5_000_000], 6)),
-        (Compression::Gzip, [gzip(&bytes[..1_800_000]), gzip(&bytes[1_800_000..])].concat()),
-        (Compression::Bzip2, bzip2(&bytes, 9)),
-        (Compression::Bzip2, [bzip2(&bytes[..1_000_001], 3), bzip2(&bytes[1_000_001..], 9)].concat()),
-        (Compression::Zstd, bytes.chunks(700_000).flat_map(zstd).collect()),
-    ];
-    for (compression, stored) in cases {
-        let stored = range(&stored);
-        let points = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&points);
-        let observe: Observer = Box::new(move |point| seen.lock().unwrap().push(point));
-        let limits = Limits::default();
-        let mut out = Vec::new();
-        open(&stored, &[compression], &limits, Some(observe)).read_to_end(&mut out).unwrap();
-        let bytes = if out.len() == bytes.len() { &bytes[..] } else { &[7; 5_000_000][..] };
-        assert!(out == bytes);
-        let points = points.lock().unwrap();
-        assert!(points.len() >= 3, "{compression:?}: {} points", points.len());
-        assert_eq!(points[0].decoded, 0);
-        if compression == Compression::Gzip {
-            let longest = points.windows(2).map(|pair| pair[1].decoded - pair[0].decoded).max().unwrap();
-            assert!(longest < POINT_INTERVAL * 3 / 2, "{longest} between two points");
-        }
-        for point in points.iter() {
-            let mut rest = Vec::new();
-            resume(&stored, compression, point, &limits).read_to_end(&mut rest).unwrap_or_else(|error| {
-                panic!(
-                    "{compression:?} at {} {} {:?}: {error}",
-                    point.decoded, point.stored_bits, point.header
-                )
-            });
-            assert!(rest == bytes[point.decoded as usize..], "{compression:?} at {}", point.decoded);
-        }
+    let same = vec![7; 5_000_000];
+    check_points(Compression::Gzip, &bytes, &gzip(&bytes));
+    check_points(Compression::Gzip, &bytes, &gzip_at(&bytes, 6));
+    check_points(Compression::Gzip, &bytes, &gzip_at(&bytes, 0));
+    check_points(Compression::Gzip, &same, &gzip_at(&same, 6));
+    let (first, second) = bytes.split_at(1_800_000);
+    check_points(Compression::Gzip, &bytes, &[gzip(first), gzip(second)].concat());
+}
+
+#[test]
+fn decoding_bzip2_from_every_point_gives_the_rest() {
+    // Blocks of 100 kB and of 300 kB.
+    let bytes = sample(900_000);
+    check_points(Compression::Bzip2, &bytes, &bzip2(&bytes, 3));
+    let (first, second) = bytes.split_at(250_001);
+    check_points(Compression::Bzip2, &bytes, &[bzip2(first, 1), bzip2(second, 3)].concat());
+}
+
+#[test]
+fn decoding_zstd_from_every_point_gives_the_rest() {
+    let bytes = sample(3_600_000);
+    check_points(Compression::Zstd, &bytes, &bytes.chunks(700_000).flat_map(zstd).collect::<Vec<u8>>());
+}
+
+/// Decodes `stored`, which must give `bytes`, as a whole and from every point that is met.
+fn check_points(compression: Compression, bytes: &[u8], stored: &[u8]) {
+    let stored = range(stored);
+    let points = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&points);
+    let observe: Observer = Box::new(move |point| seen.lock().unwrap().push(point));
+    let limits = Limits::default();
+    let mut out = Vec::new();
+    open(&stored, &[compression], &limits, Some(observe)).read_to_end(&mut out).unwrap();
+    assert!(out == bytes);
+    let points = points.lock().unwrap();
+    assert!(points.len() >= 3, "{compression:?}: {} points", points.len());
+    assert_eq!(points[0].decoded, 0);
+    if compression == Compression::Gzip {
+        let longest = points.windows(2).map(|pair| pair[1].decoded - pair[0].decoded).max().unwrap();
+        assert!(longest < POINT_INTERVAL * 3 / 2, "{longest} between two points");
+    }
+    for point in points.iter() {
+        let mut rest = Vec::new();
+        resume(&stored, compression, point, &limits).read_to_end(&mut rest).unwrap_or_else(|error| {
+            panic!("{compression:?} at {} {} {:?}: {error}", point.decoded, point.stored_bits, point.header)
+        });
+        assert!(rest == bytes[point.decoded as usize..], "{compression:?} at {}", point.decoded);
     }
 }
 
